@@ -1,0 +1,40 @@
+# Two commands are the whole set-up: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: help demo test check clean
+
+help:            ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/'
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "flaxformer-edu needs Python 3.11 or newer; say which one to use: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/.demo: pyproject.toml | .venv/bin/python
+	$(PIP) --editable .
+	@touch $@
+
+.venv/.test: pyproject.toml | .venv/bin/python
+	$(PIP) --editable '.[test]'
+	@touch $@
+
+.venv/.dev: pyproject.toml | .venv/bin/python
+	$(PIP) --editable '.[dev]'
+	@touch $@ .venv/.test .venv/.demo
+
+demo: .venv/.demo   ## install, then verify, train and draw: two minutes
+	$(BIN)/flaxformer-edu demo
+
+test: .venv/.test   ## install with PyTorch, then run the suite in both of Flax NNX's modes
+	$(BIN)/python -m pytest
+	NNX_GRAPH_MODE=false NNX_GRAPH_UPDATES=false $(BIN)/python -m pytest
+
+check: .venv/.dev   ## lint and types
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+clean:           ## remove the environment, the caches and the demo's output
+	rm -rf .venv .cache .pytest_cache .ruff_cache demo_output

@@ -1,0 +1,5 @@
+"""Transformers, and the small networks courses teach before them, in JAX and Flax NNX.
+
+Layers are in `flaxformer_edu.layers`, models in `flaxformer_edu.models`, PyTorch weights come in and go out through
+`flaxformer_edu.convert`, and `flaxformer_edu.reference` holds what the courses publish and PyTorch's random numbers.
+"""

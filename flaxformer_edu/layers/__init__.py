@@ -1,0 +1,40 @@
+"""The parts Transformers are made of: pure functions where there are no parameters, thin NNX modules around them."""
+
+from flaxformer_edu.layers.attention import MultiHeadAttention, dot_product_attention
+from flaxformer_edu.layers.blocks import BlockConfig, Decoder, DecoderBlock, Encoder, EncoderBlock
+from flaxformer_edu.layers.dropout import MaskSource, Randomness, RecordedMasks, dropout, hashed_mask
+from flaxformer_edu.layers.feed_forward import FeedForward
+from flaxformer_edu.layers.masks import causal_mask, padding_mask
+from flaxformer_edu.layers.patches import PatchEmbedding, patchify
+from flaxformer_edu.layers.positions import (
+    LearnedPositions,
+    Rotary,
+    SinusoidalPositions,
+    apply_rope,
+    sinusoidal_positions,
+)
+
+__all__ = [
+    "BlockConfig",
+    "Decoder",
+    "DecoderBlock",
+    "Encoder",
+    "EncoderBlock",
+    "FeedForward",
+    "LearnedPositions",
+    "MaskSource",
+    "MultiHeadAttention",
+    "PatchEmbedding",
+    "Randomness",
+    "RecordedMasks",
+    "Rotary",
+    "SinusoidalPositions",
+    "apply_rope",
+    "causal_mask",
+    "dot_product_attention",
+    "dropout",
+    "hashed_mask",
+    "padding_mask",
+    "patchify",
+    "sinusoidal_positions",
+]

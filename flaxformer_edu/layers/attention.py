@@ -1,0 +1,111 @@
+"""Scaled dot-product attention, with one head and with many."""
+
+import math
+from typing import Unpack
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from flaxformer_edu.errors import InputError, check_shape
+from flaxformer_edu.layers.dropout import Randomness, dropout
+from flaxformer_edu.layers.masks import check_mask
+from flaxformer_edu.layers.options import LinearOptions
+from flaxformer_edu.layers.positions import Rotary
+
+
+def dot_product_attention(
+    query: Float[Array, "batch query head dim"],
+    key: Float[Array, "batch key head dim"],
+    value: Float[Array, "batch key head dim"],
+    mask: Bool[Array, "..."] | None = None,
+    *,
+    dropout_rate: float = 0.0,
+    rngs: Randomness | None = None,
+) -> tuple[Float[Array, "batch query head dim"], Float[Array, "batch head query key"]]:
+    """softmax(Q K^T / sqrt(dim)) V: every query gets the mean of the values, weighted by how well their keys match.
+
+    Returns the result and the weights as they were before dropout. Rows of the weights add up to 1; a row whose mask
+    leaves nothing to attend to is all zeros, and so is its result. The softmax is computed in float32 at least.
+    Source: Vaswani et al. 2017, equation 1.
+    """
+    scores_dtype = jnp.promote_types(query.dtype, jnp.float32)
+    scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=scores_dtype) / math.sqrt(query.shape[-1])
+    if mask is not None:
+        check_mask(mask, scores.shape)
+        scores = jnp.where(mask, scores, jnp.finfo(scores_dtype).min)
+    weights = jax.nn.softmax(scores)
+    if mask is not None:
+        weights = jnp.where(mask, weights, 0)  # changes only the rows that have nothing to attend to
+    dropped = dropout(weights, dropout_rate, rngs).astype(value.dtype)
+    return jnp.einsum("bhqk,bkhd->bqhd", dropped, value), weights
+
+
+class MultiHeadAttention(nnx.Module):
+    """Several attentions side by side, each on its own projection of the input (Vaswani et al. 2017, section 3.2.2).
+
+    Args:
+        width: of inputs and outputs; each of the `heads` works on width / heads of it.
+        dropout: rate on the attention weights.
+        bias: whether the query, key and value projections have one.
+        rotary: turn queries and keys by their position before they meet (`apply_rope`).
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        dropout: float = 0.0,
+        bias: bool = True,
+        rotary: Rotary | None = None,
+        rngs: nnx.Rngs,
+        **options: Unpack[LinearOptions],
+    ):
+        if width % heads:
+            raise InputError(f"width {width} is not divisible by {heads} heads: choose a multiple of {heads}")
+        self.width, self.heads, self.dropout, self.rotary = width, heads, dropout, rotary
+        self.query = nnx.Linear(width, width, use_bias=bias, rngs=rngs, **options)
+        self.key = nnx.Linear(width, width, use_bias=bias, rngs=rngs, **options)
+        self.value = nnx.Linear(width, width, use_bias=bias, rngs=rngs, **options)
+        self.out = nnx.Linear(width, width, rngs=rngs, **options)
+
+    def __call__(
+        self,
+        query: Float[Array, "batch query width"],
+        key: Float[Array, "batch key width"] | None = None,
+        value: Float[Array, "batch key width"] | None = None,
+        mask: Bool[Array, "..."] | None = None,
+        *,
+        rngs: Randomness | None = None,
+    ) -> Float[Array, "batch query width"]:
+        """Attend from `query` to `key` (default: to itself) and gather `value` (default: `key`).
+
+        Raises InputError for inputs of another width or rank and for masks that do not fit.
+        """
+        return self.with_weights(query, key, value, mask, rngs=rngs)[0]
+
+    def with_weights(
+        self,
+        query: Float[Array, "batch query width"],
+        key: Float[Array, "batch key width"] | None = None,
+        value: Float[Array, "batch key width"] | None = None,
+        mask: Bool[Array, "..."] | None = None,
+        *,
+        rngs: Randomness | None = None,
+    ) -> tuple[Float[Array, "batch query width"], Float[Array, "batch head query key"]]:
+        """The same, and each head's attention weights, before dropout."""
+        key = query if key is None else key
+        value = key if value is None else value
+        for name, array in (("query", query), ("key", key), ("value", value)):
+            check_shape(name, array.shape, "batch length width", width=self.width)
+        q, k, v = self._heads(self.query(query)), self._heads(self.key(key)), self._heads(self.value(value))
+        if self.rotary is not None:
+            q, k = self.rotary(q), self.rotary(k)
+        heads, weights = dot_product_attention(q, k, v, mask, dropout_rate=self.dropout, rngs=rngs)
+        return self.out(rearrange(heads, "batch query head dim -> batch query (head dim)")), weights
+
+    def _heads(self, x: Float[Array, "batch length width"]) -> Float[Array, "batch length head dim"]:
+        return rearrange(x, "batch length (head dim) -> batch length head dim", head=self.heads)

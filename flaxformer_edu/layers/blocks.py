@@ -1,0 +1,177 @@
+"""Encoder and decoder blocks, and stacks of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Unpack
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from flaxformer_edu.errors import InputError
+from flaxformer_edu.layers.attention import MultiHeadAttention
+from flaxformer_edu.layers.dropout import Randomness, dropout
+from flaxformer_edu.layers.feed_forward import FeedForward
+from flaxformer_edu.layers.options import LinearOptions, layer_norm
+from flaxformer_edu.layers.positions import Rotary
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockConfig:
+    """What encoder and decoder blocks have in common.
+
+    `norm` says where layer normalisation stands: "post", norm(x + sublayer(x)), as in Vaswani et al. 2017, or "pre",
+    x + sublayer(norm(x)), as in ViT and GPT-2. `dropout` is the rate on attention weights, on the feed-forward
+    network's hidden features and on each sublayer's output.
+    """
+
+    width: int
+    heads: int
+    hidden: int
+    dropout: float = 0.0
+    norm: Literal["pre", "post"] = "post"
+    activation: str = "gelu"
+    norm_epsilon: float = 1e-5
+    rotary: Rotary | None = None
+
+    def __post_init__(self):
+        if self.norm not in ("pre", "post"):
+            raise InputError(f"norm is {self.norm!r}, expected 'pre' or 'post'")
+
+
+class Block(nnx.Module):
+    """What encoder and decoder blocks share: attention to the sequence itself, and residual connections."""
+
+    def __init__(self, config: BlockConfig, *, rngs: nnx.Rngs, **options: Unpack[LinearOptions]):
+        self.config = config
+        c = config
+        self.attention = MultiHeadAttention(c.width, c.heads, dropout=c.dropout, rotary=c.rotary, rngs=rngs, **options)
+        self.mlp = FeedForward(c.width, c.hidden, activation=c.activation, dropout=c.dropout, rngs=rngs, **options)
+        self.norm1 = layer_norm(c.width, c.norm_epsilon, rngs=rngs, **options)
+        self.norm2 = layer_norm(c.width, c.norm_epsilon, rngs=rngs, **options)
+
+    def residual(
+        self,
+        x: Float[Array, "batch length width"],
+        norm: nnx.LayerNorm,
+        sublayer: Callable[[Array], Array],
+        rngs: Randomness | None,
+    ) -> Float[Array, "batch length width"]:
+        """x + dropout(sublayer(norm(x))) for pre-norm, norm(x + dropout(sublayer(x))) for post-norm."""
+        if self.config.norm == "pre":
+            return x + dropout(sublayer(norm(x)), self.config.dropout, rngs)
+        return norm(x + dropout(sublayer(x), self.config.dropout, rngs))
+
+    def attention_weights(
+        self, x: Float[Array, "batch length width"], mask: Bool[Array, "..."] | None = None
+    ) -> Float[Array, "batch head length length"]:
+        """What each position of the block's input looks at."""
+        x = self.norm1(x) if self.config.norm == "pre" else x
+        return self.attention.with_weights(x, mask=mask)[1]
+
+
+class EncoderBlock(Block):
+    """Self-attention, then the feed-forward network, each with a residual connection and layer normalisation."""
+
+    def __call__(
+        self,
+        x: Float[Array, "batch length width"],
+        mask: Bool[Array, "..."] | None = None,
+        *,
+        rngs: Randomness | None = None,
+    ) -> Float[Array, "batch length width"]:
+        """`mask` says what may be attended to: boolean, broadcastable to `batch head query key`."""
+        x = self.residual(x, self.norm1, lambda h: self.attention(h, mask=mask, rngs=rngs), rngs)
+        return self.residual(x, self.norm2, lambda h: self.mlp(h, rngs=rngs), rngs)
+
+
+class DecoderBlock(Block):
+    """Self-attention, attention to an encoder's output (the memory), then the feed-forward network."""
+
+    def __init__(self, config: BlockConfig, *, rngs: nnx.Rngs, **options: Unpack[LinearOptions]):
+        super().__init__(config, rngs=rngs, **options)
+        c = config
+        self.cross_attention = MultiHeadAttention(c.width, c.heads, dropout=c.dropout, rngs=rngs, **options)
+        self.norm3 = layer_norm(c.width, c.norm_epsilon, rngs=rngs, **options)
+
+    def __call__(
+        self,
+        x: Float[Array, "batch length width"],
+        memory: Float[Array, "batch memory width"],
+        mask: Bool[Array, "..."] | None = None,
+        memory_mask: Bool[Array, "..."] | None = None,
+        *,
+        rngs: Randomness | None = None,
+    ) -> Float[Array, "batch length width"]:
+        """`mask` is for the sequence itself (`causal_mask`, say), `memory_mask` for the memory."""
+        x = self.residual(x, self.norm1, lambda h: self.attention(h, mask=mask, rngs=rngs), rngs)
+        x = self.residual(x, self.norm2, lambda h: self.cross_attention(h, memory, mask=memory_mask, rngs=rngs), rngs)
+        return self.residual(x, self.norm3, lambda h: self.mlp(h, rngs=rngs), rngs)
+
+
+class Encoder(nnx.Module):
+    """A stack of encoder blocks, normalised at the end if `final_norm` (usual with pre-norm blocks)."""
+
+    def __init__(
+        self,
+        config: BlockConfig,
+        layers: int,
+        *,
+        final_norm: bool = False,
+        rngs: nnx.Rngs,
+        **options: Unpack[LinearOptions],
+    ):
+        self.blocks = nnx.List([EncoderBlock(config, rngs=rngs, **options) for _ in range(layers)])
+        self.norm = layer_norm(config.width, config.norm_epsilon, rngs=rngs, **options) if final_norm else None
+
+    def __call__(
+        self,
+        x: Float[Array, "batch length width"],
+        mask: Bool[Array, "..."] | None = None,
+        *,
+        rngs: Randomness | None = None,
+    ) -> Float[Array, "batch length width"]:
+        """Apply the blocks one after the other."""
+        for block in self.blocks:
+            x = block(x, mask, rngs=rngs)
+        return x if self.norm is None else self.norm(x)
+
+    def attention_maps(
+        self, x: Float[Array, "batch length width"], mask: Bool[Array, "..."] | None = None
+    ) -> Float[Array, "layer batch head length length"]:
+        """The attention weights of every block, in evaluation."""
+        maps = []
+        for block in self.blocks:
+            maps.append(block.attention_weights(x, mask))
+            x = block(x, mask)
+        return jnp.stack(maps)
+
+
+class Decoder(nnx.Module):
+    """A stack of decoder blocks, normalised at the end if `final_norm`."""
+
+    def __init__(
+        self,
+        config: BlockConfig,
+        layers: int,
+        *,
+        final_norm: bool = False,
+        rngs: nnx.Rngs,
+        **options: Unpack[LinearOptions],
+    ):
+        self.blocks = nnx.List([DecoderBlock(config, rngs=rngs, **options) for _ in range(layers)])
+        self.norm = layer_norm(config.width, config.norm_epsilon, rngs=rngs, **options) if final_norm else None
+
+    def __call__(
+        self,
+        x: Float[Array, "batch length width"],
+        memory: Float[Array, "batch memory width"],
+        mask: Bool[Array, "..."] | None = None,
+        memory_mask: Bool[Array, "..."] | None = None,
+        *,
+        rngs: Randomness | None = None,
+    ) -> Float[Array, "batch length width"]:
+        """Apply the blocks one after the other, each to the same memory."""
+        for block in self.blocks:
+            x = block(x, memory, mask, memory_mask, rngs=rngs)
+        return x if self.norm is None else self.norm(x)

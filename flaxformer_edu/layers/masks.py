@@ -1,0 +1,33 @@
+"""Attention masks: boolean, True = attend, broadcastable to `batch head query key`."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+from flaxformer_edu.errors import InputError
+
+
+def causal_mask(length: int) -> Bool[Array, "length length"]:
+    """Each query attends to keys at its own position and before it."""
+    return jnp.tri(length, dtype=bool)
+
+
+def padding_mask(ids: Int[Array, "batch length"], padding_id: int = 0) -> Bool[Array, "batch 1 1 length"]:
+    """No query attends to keys that are padding."""
+    return (ids != padding_id)[:, None, None, :]
+
+
+def check_mask(mask: Bool[Array, "..."], scores: tuple[int, ...]) -> None:
+    """Raise InputError unless `mask` is boolean and fits the scores' `batch head query key` without ambiguity.
+
+    Three axes are refused: NumPy's rules would read a `batch query key` mask as `head query key`.
+    """
+    if mask.dtype != bool:
+        raise InputError(f"mask has dtype {mask.dtype}, expected bool, True = attend: write mask != 0 or mask == 0")
+    fits = mask.ndim in (2, 4) and all(
+        given in (1, wanted) for given, wanted in zip(mask.shape[::-1], scores[::-1], strict=False)
+    )
+    if not fits:
+        raise InputError(
+            f"mask has shape {mask.shape}, expected (query, key) or (batch, head, query, key) = {scores}, where any "
+            "axis may be 1; for a mask a batch element write mask[:, None]"
+        )

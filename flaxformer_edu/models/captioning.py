@@ -1,0 +1,120 @@
+"""Image captioning: a Transformer decoder that attends to an image's features."""
+
+from dataclasses import dataclass
+from typing import Self, Unpack
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.core import Tracer
+from jaxtyping import Array, Float, Int
+
+from flaxformer_edu.errors import InputError, check_shape
+from flaxformer_edu.layers import BlockConfig, Decoder, Randomness, SinusoidalPositions, causal_mask, dropout
+from flaxformer_edu.layers.options import LinearOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptioningConfig(BlockConfig):
+    """A captioner: its decoder's blocks, and the sizes around them.
+
+    `features` is the length of an image's feature vector, `vocab` counts the words.
+    """
+
+    vocab: int
+    features: int
+    layers: int
+    max_length: int
+    init_std: float = 0.02
+    padding_id: int = 0
+    start_id: int = 1
+    end_id: int = 2
+
+    @classmethod
+    def cs231n(
+        cls, *, vocab: int, features: int = 512, width: int = 256, layers: int = 2, heads: int = 2, max_length: int = 30
+    ) -> Self:
+        """CS231n's assignment; the sizes are those of its overfitting task."""
+        return cls(
+            vocab=vocab,
+            features=features,
+            width=width,
+            layers=layers,
+            heads=heads,
+            hidden=2048,
+            max_length=max_length,
+            dropout=0.1,
+        )
+
+
+class CaptioningTransformer(nnx.Module):
+    """Word embeddings and positions, a decoder attending to the image, and a linear map to the vocabulary.
+
+    Kernels and embeddings are drawn from N(0, init_std^2), but the output's kernel as PyTorch draws it,
+    U(-1/sqrt(width), 1/sqrt(width)); biases are zero. The padding word's embedding receives no gradient.
+    """
+
+    def __init__(self, config: CaptioningConfig, *, rngs: nnx.Rngs, **options: Unpack[LinearOptions]):
+        init = options.get("kernel_init", nnx.initializers.normal(config.init_std))
+        options = {**options, "kernel_init": init}
+        self.config = config
+        self.image = nnx.Linear(config.features, config.width, rngs=rngs, **options)
+        self.words = nnx.Embed(
+            config.vocab,
+            config.width,
+            embedding_init=init,
+            dtype=options.get("dtype"),
+            param_dtype=options.get("param_dtype", jnp.float32),
+            rngs=rngs,
+        )
+        self.positions = SinusoidalPositions(config.max_length, config.width)
+        self.decoder = Decoder(config, config.layers, final_norm=config.norm == "pre", rngs=rngs, **options)
+        uniform = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+        self.output = nnx.Linear(config.width, config.vocab, rngs=rngs, **{**options, "kernel_init": uniform})
+
+    def __call__(
+        self,
+        features: Float[Array, "batch features"],
+        captions: Int[Array, "batch length"],
+        *,
+        rngs: Randomness | None = None,
+    ) -> Float[Array, "batch length vocab"]:
+        """Logits of the word that follows each word of `captions`.
+
+        Raises InputError for features of another size, captions longer than `max_length`, and, outside of a
+        transformation, ids beyond the vocabulary (within one they give NaN).
+        """
+        return self.decode(captions, self.encode(features), rngs=rngs)
+
+    def encode(self, features: Float[Array, "batch features"]) -> Float[Array, "batch 1 width"]:
+        """The memory that the decoder attends to: one token an image."""
+        check_shape("features", features.shape, "batch features", features=self.config.features)
+        return self.image(features)[:, None]
+
+    def decode(
+        self,
+        captions: Int[Array, "batch length"],
+        memory: Float[Array, "batch memory width"],
+        *,
+        rngs: Randomness | None = None,
+    ) -> Float[Array, "batch length vocab"]:
+        """Logits of the words that follow, given the image's tokens."""
+        c = self.config
+        check_shape("captions", captions.shape, "batch length", batch=memory.shape[0])
+        check_ids("captions", captions, c.vocab)
+        x = self.words(captions)
+        x = jnp.where((captions == c.padding_id)[..., None], jax.lax.stop_gradient(x), x)
+        x = dropout(self.positions(x), c.dropout, rngs)
+        return self.output(self.decoder(x, memory, causal_mask(captions.shape[1]), rngs=rngs))
+
+
+def check_ids(name: str, ids: Int[Array, "..."], vocab: int) -> None:
+    """Raise InputError for word ids outside the vocabulary. Under a transformation, where values are unknown, pass."""
+    if isinstance(ids, Tracer) or ids.size == 0:
+        return
+    low, high = int(ids.min()), int(ids.max())
+    if low < 0 or high >= vocab:
+        raise InputError(
+            f"{name} holds word ids from {low} to {high}, but the vocabulary has {vocab} words, 0 to {vocab - 1}: "
+            "is it the vocabulary that the captions were encoded with?"
+        )

@@ -1,0 +1,30 @@
+"""Shared fixtures: a compile cache that outlives the run, float64 on request, and the folder of real data."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import pytest
+
+CACHE = Path(__file__).parent.parent / ".cache" / "jax"
+jax.config.update("jax_compilation_cache_dir", str(CACHE))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+jax.config.update("jax_default_matmul_precision", "highest")
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """Run the test with 64-bit types."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder that FLAXFORMER_EDU_DATA names; the test skips where there is none."""
+    folder = os.environ.get("FLAXFORMER_EDU_DATA")
+    if not folder:
+        pytest.skip("set FLAXFORMER_EDU_DATA to the folder of real data to run this test")
+    return Path(folder)
