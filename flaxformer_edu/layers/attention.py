@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from flaxformer_edu.errors import InputError, check_shape
 from flaxformer_edu.layers.dropout import Randomness, dropout
-from flaxformer_edu.layers.masks import check_mask
+from flaxformer_edu.layers.masks import Mask, check_mask
 from flaxformer_edu.layers.options import LinearOptions
 from flaxformer_edu.layers.positions import Rotary
 
@@ -20,7 +20,7 @@ def dot_product_attention(
     query: Float[Array, "batch query head dim"],
     key: Float[Array, "batch key head dim"],
     value: Float[Array, "batch key head dim"],
-    mask: Bool[Array, "..."] | None = None,
+    mask: Mask | None = None,
     *,
     dropout_rate: float = 0.0,
     rngs: Randomness | None = None,
@@ -77,7 +77,7 @@ class MultiHeadAttention(nnx.Module):
         query: Float[Array, "batch query width"],
         key: Float[Array, "batch key width"] | None = None,
         value: Float[Array, "batch key width"] | None = None,
-        mask: Bool[Array, "..."] | None = None,
+        mask: Mask | None = None,
         *,
         rngs: Randomness | None = None,
     ) -> Float[Array, "batch query width"]:
@@ -92,7 +92,7 @@ class MultiHeadAttention(nnx.Module):
         query: Float[Array, "batch query width"],
         key: Float[Array, "batch key width"] | None = None,
         value: Float[Array, "batch key width"] | None = None,
-        mask: Bool[Array, "..."] | None = None,
+        mask: Mask | None = None,
         *,
         rngs: Randomness | None = None,
     ) -> tuple[Float[Array, "batch query width"], Float[Array, "batch head query key"]]:

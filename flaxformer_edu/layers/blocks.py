@@ -6,12 +6,13 @@ from typing import Literal, Unpack
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.layers.attention import MultiHeadAttention
 from flaxformer_edu.layers.dropout import Randomness, dropout
 from flaxformer_edu.layers.feed_forward import FeedForward
+from flaxformer_edu.layers.masks import Mask
 from flaxformer_edu.layers.options import LinearOptions, layer_norm
 from flaxformer_edu.layers.positions import Rotary
 
@@ -63,7 +64,7 @@ class Block(nnx.Module):
         return norm(x + dropout(sublayer(x), self.config.dropout, rngs))
 
     def attention_weights(
-        self, x: Float[Array, "batch length width"], mask: Bool[Array, "..."] | None = None
+        self, x: Float[Array, "batch length width"], mask: Mask | None = None
     ) -> Float[Array, "batch head length length"]:
         """What each position of the block's input looks at."""
         x = self.norm1(x) if self.config.norm == "pre" else x
@@ -76,7 +77,7 @@ class EncoderBlock(Block):
     def __call__(
         self,
         x: Float[Array, "batch length width"],
-        mask: Bool[Array, "..."] | None = None,
+        mask: Mask | None = None,
         *,
         rngs: Randomness | None = None,
     ) -> Float[Array, "batch length width"]:
@@ -98,8 +99,8 @@ class DecoderBlock(Block):
         self,
         x: Float[Array, "batch length width"],
         memory: Float[Array, "batch memory width"],
-        mask: Bool[Array, "..."] | None = None,
-        memory_mask: Bool[Array, "..."] | None = None,
+        mask: Mask | None = None,
+        memory_mask: Mask | None = None,
         *,
         rngs: Randomness | None = None,
     ) -> Float[Array, "batch length width"]:
@@ -127,7 +128,7 @@ class Encoder(nnx.Module):
     def __call__(
         self,
         x: Float[Array, "batch length width"],
-        mask: Bool[Array, "..."] | None = None,
+        mask: Mask | None = None,
         *,
         rngs: Randomness | None = None,
     ) -> Float[Array, "batch length width"]:
@@ -137,7 +138,7 @@ class Encoder(nnx.Module):
         return x if self.norm is None else self.norm(x)
 
     def attention_maps(
-        self, x: Float[Array, "batch length width"], mask: Bool[Array, "..."] | None = None
+        self, x: Float[Array, "batch length width"], mask: Mask | None = None
     ) -> Float[Array, "layer batch head length length"]:
         """The attention weights of every block, in evaluation."""
         maps = []
@@ -166,8 +167,8 @@ class Decoder(nnx.Module):
         self,
         x: Float[Array, "batch length width"],
         memory: Float[Array, "batch memory width"],
-        mask: Bool[Array, "..."] | None = None,
-        memory_mask: Bool[Array, "..."] | None = None,
+        mask: Mask | None = None,
+        memory_mask: Mask | None = None,
         *,
         rngs: Randomness | None = None,
     ) -> Float[Array, "batch length width"]:

@@ -6,21 +6,22 @@ anything else is a `MaskSource`, which hands out the masks itself, one a call, i
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, UInt32
 
 from flaxformer_edu.errors import InputError
+from flaxformer_edu.layers.masks import Mask
 
 
+@runtime_checkable
 class MaskSource(Protocol):
     """Hands out dropout masks, as `reference.TorchGenerator` and `RecordedMasks` do."""
 
-    def keep(self, shape: tuple[int, ...], probability: float) -> Bool[Array | np.ndarray, "..."]:
+    def keep(self, shape: tuple[int, ...], probability: float) -> Mask:
         """The next mask: True with this probability, where an element is kept."""
         ...
 
@@ -71,10 +72,10 @@ class RecordedMasks:
     Raises InputError where the model asks for another shape than the next mask has, or for more masks than there are.
     """
 
-    def __init__(self, masks: Iterable[Bool[Array | np.ndarray, "..."]]):
-        self._masks: Iterator[tuple[int, Bool[Array | np.ndarray, "..."]]] = enumerate(masks)
+    def __init__(self, masks: Iterable[Mask]):
+        self._masks: Iterator[tuple[int, Mask]] = enumerate(masks)
 
-    def keep(self, shape: tuple[int, ...], probability: float) -> Bool[Array | np.ndarray, "..."]:
+    def keep(self, shape: tuple[int, ...], probability: float) -> Mask:
         """The next recorded mask; `probability` played its part when it was drawn."""
         del probability
         index, mask = next(self._masks, (None, None))

@@ -1,9 +1,12 @@
 """Attention masks: boolean, True = attend, broadcastable to `batch head query key`."""
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from flaxformer_edu.errors import InputError
+
+Mask = Bool[Array | np.ndarray, "..."]
 
 
 def causal_mask(length: int) -> Bool[Array, "length length"]:
@@ -16,7 +19,7 @@ def padding_mask(ids: Int[Array, "batch length"], padding_id: int = 0) -> Bool[A
     return (ids != padding_id)[:, None, None, :]
 
 
-def check_mask(mask: Bool[Array, "..."], scores: tuple[int, ...]) -> None:
+def check_mask(mask: Mask, scores: tuple[int, ...]) -> None:
     """Raise InputError unless `mask` is boolean and fits the scores' `batch head query key` without ambiguity.
 
     Three axes are refused: NumPy's rules would read a `batch query key` mask as `head query key`.

@@ -1,10 +1,11 @@
 """Image captioning: a Transformer decoder that attends to an image's features."""
 
 from dataclasses import dataclass
-from typing import Self, Unpack
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int
@@ -33,7 +34,7 @@ class CaptioningConfig(BlockConfig):
     @classmethod
     def cs231n(
         cls, *, vocab: int, features: int = 512, width: int = 256, layers: int = 2, heads: int = 2, max_length: int = 30
-    ) -> Self:
+    ) -> "CaptioningConfig":
         """CS231n's assignment; the sizes are those of its overfitting task."""
         return cls(
             vocab=vocab,
@@ -74,8 +75,8 @@ class CaptioningTransformer(nnx.Module):
 
     def __call__(
         self,
-        features: Float[Array, "batch features"],
-        captions: Int[Array, "batch length"],
+        features: Float[Array | np.ndarray, "batch features"],
+        captions: Int[Array | np.ndarray, "batch length"],
         *,
         rngs: Randomness | None = None,
     ) -> Float[Array, "batch length vocab"]:
@@ -86,14 +87,14 @@ class CaptioningTransformer(nnx.Module):
         """
         return self.decode(captions, self.encode(features), rngs=rngs)
 
-    def encode(self, features: Float[Array, "batch features"]) -> Float[Array, "batch 1 width"]:
+    def encode(self, features: Float[Array | np.ndarray, "batch features"]) -> Float[Array, "batch 1 width"]:
         """The memory that the decoder attends to: one token an image."""
         check_shape("features", features.shape, "batch features", features=self.config.features)
         return self.image(features)[:, None]
 
     def decode(
         self,
-        captions: Int[Array, "batch length"],
+        captions: Int[Array | np.ndarray, "batch length"],
         memory: Float[Array, "batch memory width"],
         *,
         rngs: Randomness | None = None,
@@ -108,7 +109,7 @@ class CaptioningTransformer(nnx.Module):
         return self.output(self.decoder(x, memory, causal_mask(captions.shape[1]), rngs=rngs))
 
 
-def check_ids(name: str, ids: Int[Array, "..."], vocab: int) -> None:
+def check_ids(name: str, ids: Int[Array | np.ndarray, "..."], vocab: int) -> None:
     """Raise InputError for word ids outside the vocabulary. Under a transformation, where values are unknown, pass."""
     if isinstance(ids, Tracer) or ids.size == 0:
         return

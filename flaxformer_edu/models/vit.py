@@ -1,8 +1,9 @@
 """The Vision Transformer: an image as a sequence of patches."""
 
 from dataclasses import dataclass
-from typing import Self, Unpack
+from typing import Unpack
 
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -31,7 +32,7 @@ class ViTConfig(BlockConfig):
             )
 
     @classmethod
-    def cs231n(cls, *, classes: int = 10, image_size: int = 32, channels: int = 3, patch_size: int = 8) -> Self:
+    def cs231n(cls, *, classes: int = 10, image_size: int = 32, channels: int = 3, patch_size: int = 8) -> "ViTConfig":
         """CS231n's assignment: post-norm, mean over the patches, for CIFAR-10 unless sizes say otherwise."""
         return cls(
             image_size=image_size,
@@ -67,14 +68,14 @@ class VisionTransformer(nnx.Module):
         self.head = nnx.Linear(config.width, config.classes, rngs=rngs, **options)
 
     def __call__(
-        self, images: Float[Array, "batch height _width channel"], *, rngs: Randomness | None = None
+        self, images: Float[Array | np.ndarray, "batch height _width channel"], *, rngs: Randomness | None = None
     ) -> Float[Array, "batch class"]:
         """Logits. Raises InputError for images of another size than the config's."""
         x = self.encoder(self.embed(images, rngs=rngs), rngs=rngs)
         return self.head(x.mean(axis=1))
 
     def embed(
-        self, images: Float[Array, "batch height _width channel"], *, rngs: Randomness | None = None
+        self, images: Float[Array | np.ndarray, "batch height _width channel"], *, rngs: Randomness | None = None
     ) -> Float[Array, "batch patch width"]:
         """What the encoder is given: the patches' embeddings with their positions."""
         c = self.config
@@ -83,7 +84,7 @@ class VisionTransformer(nnx.Module):
         return dropout(self.positions(self.patch_embedding(images)), c.dropout, rngs)
 
     def attention_maps(
-        self, images: Float[Array, "batch height _width channel"]
+        self, images: Float[Array | np.ndarray, "batch height _width channel"]
     ) -> Float[Array, "layer batch head patch patch"]:
         """How much each patch attends to each other, in every layer and head."""
         return self.encoder.attention_maps(self.embed(images))

@@ -8,7 +8,7 @@ import copy
 import math
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 ACTIVATIONS = {"gelu": nn.GELU(), "gelu_tanh": nn.GELU(approximate="tanh"), "relu": nn.ReLU()}
@@ -151,6 +151,7 @@ class PositionalEncoding(nn.Module):
         table[0, :, 0::2], table[0, :, 1::2] = torch.sin(angle), torch.cos(angle)[:, : embed_dim // 2]
         self.register_buffer("pe", table, persistent=False)
         self.dropout = nn.Dropout(dropout)
+        self.pe: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         """`batch length width` in and out."""
