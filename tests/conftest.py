@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+import jaxtyping
 import pytest
 
 CACHE = Path(__file__).parent.parent / ".cache" / "jax"
@@ -19,6 +20,12 @@ def float64() -> Iterator[None]:
     """Run the test with 64-bit types."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without jaxtyping's checks, as users run the package: our own errors must come through."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.fixture(scope="session")

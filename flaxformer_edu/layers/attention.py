@@ -99,8 +99,11 @@ class MultiHeadAttention(nnx.Module):
         """The same, and each head's attention weights, before dropout."""
         key = query if key is None else key
         value = key if value is None else value
-        for name, array in (("query", query), ("key", key), ("value", value)):
-            check_shape(name, array.shape, "batch length width", width=self.width)
+        check_shape("query", query.shape, "batch length width", width=self.width)
+        check_shape("key", key.shape, "batch length width", batch=query.shape[0], width=self.width)
+        check_shape(
+            "value", value.shape, "batch length width", batch=query.shape[0], length=key.shape[1], width=self.width
+        )
         q, k, v = self._heads(self.query(query)), self._heads(self.key(key)), self._heads(self.value(value))
         if self.rotary is not None:
             q, k = self.rotary(q), self.rotary(k)
