@@ -41,3 +41,7 @@ def main() -> None:
         Console(stderr=True).print(f"[red]error:[/red] {error}", markup=True, highlight=False)
         status = 2
     sys.exit(status or 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,8 @@
 
 from typing import Unpack
 
+import jax.numpy as jnp
+import numpy as np
 from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float
@@ -11,7 +13,7 @@ from flaxformer_edu.layers.options import LinearOptions
 
 
 def patchify(
-    images: Float[Array, "batch height _width channel"], patch_size: int
+    images: Float[Array | np.ndarray, "batch height _width channel"], patch_size: int
 ) -> Float[Array, "batch patch row column channel"]:
     """Cut images into squares of `patch_size` pixels, row by row from the top left.
 
@@ -24,7 +26,7 @@ def patchify(
             f"{patch_size}: resize or crop it, or choose a patch size that divides both sides"
         )
     return rearrange(
-        images,
+        jnp.asarray(images),
         "batch (down row) (across column) channel -> batch (down across) row column channel",
         row=patch_size,
         column=patch_size,
@@ -42,7 +44,9 @@ class PatchEmbedding(nnx.Module):
         pixels = (patch_size, patch_size, channels)
         self.projection = nnx.LinearGeneral(pixels, width, axis=(-3, -2, -1), rngs=rngs, **options)
 
-    def __call__(self, images: Float[Array, "batch height _width channel"]) -> Float[Array, "batch patch width"]:
+    def __call__(
+        self, images: Float[Array | np.ndarray, "batch height _width channel"]
+    ) -> Float[Array, "batch patch width"]:
         """Raises InputError for images that the patches do not tile, or of another number of channels."""
         check_shape("images", images.shape, "batch height width channel", channel=self.channels)
         return self.projection(patchify(images, self.patch_size))
