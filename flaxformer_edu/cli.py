@@ -33,6 +33,22 @@ def verify(
     return run(edition, json)
 
 
+@app.command
+def demo(out: Annotated[Path, arg(metavar="FOLDER")] = Path("demo_output")) -> int:
+    """Verify, train a captioner and a Vision Transformer, and draw pictures: two minutes, no data, no network.
+
+    For example:
+    $ flaxformer-edu demo
+    $ flaxformer-edu demo --out pictures
+
+    Args:
+        out: where the pictures go.
+    """
+    from flaxformer_edu.commands.demo import run
+
+    return run(out)
+
+
 def main() -> None:
     """Run the subcommand; wrong input becomes one line on standard error and exit status 2."""
     try:

@@ -14,14 +14,18 @@ from flaxformer_edu.layers.options import LinearOptions
 
 @dataclass(frozen=True, kw_only=True)
 class ViTConfig(BlockConfig):
-    """A Vision Transformer: its encoder's blocks, and the sizes around them."""
+    """A Vision Transformer: its encoder's blocks, and the sizes around them.
+
+    Kernels are drawn from N(0, init_std^2), or, where that is None, with a variance of 1 / inputs (LeCun 1998): small
+    patches need that, lest the positions drown them.
+    """
 
     image_size: int
     patch_size: int
     channels: int = 3
     classes: int
     layers: int
-    init_std: float = 0.02
+    init_std: float | None = 0.02
 
     def __post_init__(self):
         super().__post_init__()
@@ -52,15 +56,30 @@ class ViTConfig(BlockConfig):
         """How many patches an image is cut into."""
         return (self.image_size // self.patch_size) ** 2
 
+    @classmethod
+    def digits(cls, *, classes: int = 10) -> "ViTConfig":
+        """A small pre-norm ViT for scikit-learn's digits: four patches of 4 x 4 pixels."""
+        return cls(
+            image_size=8,
+            patch_size=4,
+            channels=1,
+            classes=classes,
+            width=128,
+            layers=2,
+            heads=4,
+            hidden=256,
+            dropout=0.2,
+            norm="pre",
+            init_std=None,
+        )
+
 
 class VisionTransformer(nnx.Module):
-    """Patches, positions, an encoder, the mean over the patches, and a linear classifier (Dosovitskiy et al. 2020).
-
-    Kernels are drawn from N(0, init_std^2), biases are zero.
-    """
+    """Patches, positions, an encoder, the mean over the patches, and a linear classifier (Dosovitskiy et al. 2020)."""
 
     def __init__(self, config: ViTConfig, *, rngs: nnx.Rngs, **options: Unpack[LinearOptions]):
-        options = {"kernel_init": nnx.initializers.normal(config.init_std), **options}
+        if config.init_std is not None:
+            options = {"kernel_init": nnx.initializers.normal(config.init_std), **options}
         self.config = config
         self.patch_embedding = PatchEmbedding(config.patch_size, config.channels, config.width, rngs=rngs, **options)
         self.positions = SinusoidalPositions(config.patches, config.width)

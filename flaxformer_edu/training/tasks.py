@@ -1,0 +1,64 @@
+"""What a model is trained for: the loss of a batch, and what is measured of an example."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flax import nnx
+from jaxtyping import Array, Key, Shaped
+
+from flaxformer_edu.data.augment import normalise
+from flaxformer_edu.training.evaluation import EvaluateFn
+from flaxformer_edu.training.losses import accuracy, captioning_loss, cross_entropy, word_accuracy
+from flaxformer_edu.training.step import Batch, LossFn, Metrics
+
+Augment = Callable[[Key[Array, ""], Shaped[Array, "batch height width channel"]], Any]
+
+
+@dataclass(frozen=True)
+class Task:
+    """The functions that `fit` wants: `loss_fn` with dropout, `evaluate_fn` without."""
+
+    loss_fn: LossFn
+    evaluate_fn: EvaluateFn
+
+
+def classification(
+    mean: Sequence[float], std: Sequence[float], *, augment: Augment | None = None, label_smoothing: float = 0.0
+) -> Task:
+    """Batches of `images` (uint8) and `labels`; images are augmented and normalised on the device."""
+
+    def loss_fn(model: Any, batch: Batch, rngs: nnx.Rngs) -> tuple[Array, Metrics]:
+        images = batch["images"] if augment is None else augment(rngs.augment(), batch["images"])
+        logits = model(normalise(images, mean, std), rngs=rngs)
+        loss = cross_entropy(logits, batch["labels"], label_smoothing=label_smoothing).mean()
+        return loss, {"accuracy": accuracy(logits, batch["labels"]).mean()}
+
+    def evaluate_fn(model: Any, batch: Batch) -> Metrics:
+        logits = model(normalise(batch["images"], mean, std))
+        return {"loss": cross_entropy(logits, batch["labels"]), "accuracy": accuracy(logits, batch["labels"])}
+
+    return Task(loss_fn, evaluate_fn)
+
+
+def captioning(inputs: str = "features", *, padding_id: int = 0) -> Task:
+    """Batches of `captions` and of what is captioned, by default `features`: each word is predicted from those before.
+
+    The loss is the course's; in evaluation it is the same, a caption at a time.
+    """
+
+    def predict(model: Any, batch: Batch, **rngs: nnx.Rngs) -> tuple[Array, Array]:
+        captions = batch["captions"]
+        return model(batch[inputs], captions[:, :-1], **rngs), captions[:, 1:]
+
+    def loss_fn(model: Any, batch: Batch, rngs: nnx.Rngs) -> tuple[Array, Metrics]:
+        logits, words = predict(model, batch, rngs=rngs)
+        metrics = {"word_accuracy": word_accuracy(logits, words, padding_id=padding_id)}
+        return captioning_loss(logits, words, padding_id=padding_id), metrics
+
+    def evaluate_fn(model: Any, batch: Batch) -> Metrics:
+        logits, words = predict(model, batch)
+        losses = cross_entropy(logits, words) * (words != padding_id)
+        return {"loss": losses.mean(axis=-1)}
+
+    return Task(loss_fn, evaluate_fn)
