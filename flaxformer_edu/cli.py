@@ -1,14 +1,19 @@
 """The command `flaxformer-edu`. Each subcommand imports what it needs when it is called, so that help comes at once."""
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
-from tyro.conf import arg
+from rich.markup import escape
+from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
 
 from flaxformer_edu.errors import InputError
+
+Action = Callable[[], int]  # run by the command: tyro takes errors while it parses for its own
 
 app = tyro.extras.SubcommandApp()
 
@@ -49,12 +54,89 @@ def demo(out: Annotated[Path, arg(metavar="FOLDER")] = Path("demo_output")) -> i
     return run(out)
 
 
+def data_list(json: Annotated[Path | None, arg(metavar="FILE")] = None) -> Action:
+    """List the data sets: what each is, whether it is on this machine, where, and how large.
+
+    For example:
+    $ flaxformer-edu data list
+    $ flaxformer-edu data list --json data.json
+
+    Args:
+        json: also write the rows to this file.
+    """
+    from flaxformer_edu.commands.data import list_sources
+
+    return partial(list_sources, json)
+
+
+def data_fetch(name: Positional[str], out: Annotated[Path | None, arg(metavar="FOLDER")] = None) -> Action:
+    """Download a data set (checked against its published checksum), or draw it.
+
+    For example:
+    $ flaxformer-edu data fetch cifar10
+    $ flaxformer-edu data fetch pictures --out my_pictures
+
+    Args:
+        name: cifar10, mnist, coco or pictures.
+        out: the folder to make (coco and pictures); otherwise one in the cache, which FLAXFORMER_EDU_CACHE can name.
+    """
+    from flaxformer_edu.commands.data import fetch
+
+    return partial(fetch, name, out)
+
+
+def data_show(
+    name: Positional[str],
+    out: Annotated[Path, arg(metavar="FILE")],
+    folder: Path | None = None,
+    split: str = "train",
+    count: int = 24,
+    seed: int = 0,
+) -> Action:
+    """Draw a sheet of examples with their labels or captions.
+
+    For example:
+    $ flaxformer-edu data show digits --out digits.png
+    $ flaxformer-edu data show coco --folder coco_captioning --split val --out captions.png
+
+    Args:
+        name: digits, pictures, mnist, cifar10, coco or lang_id.
+        out: the picture to write; its ending (.png, .pdf, .svg) says which kind.
+        folder: where the data is, if not in the cache.
+        split: train, or test, dev or val, as the data set calls its other parts.
+        count: how many examples to draw.
+        seed: which examples are chosen.
+    """
+    from flaxformer_edu.commands.data import show
+
+    return partial(show, name, out, folder, split, count, seed)
+
+
+@app.command
+def data(
+    action: Annotated[Action, subcommand("list", constructor=data_list)]
+    | Annotated[Action, subcommand("fetch", constructor=data_fetch)]
+    | Annotated[Action, subcommand("show", constructor=data_show)],
+) -> int:
+    """Which data sets there are; get them; look at them.
+
+    For example:
+    $ flaxformer-edu data list
+    $ flaxformer-edu data show digits --out digits.png
+    """
+    return action()
+
+
 def main() -> None:
     """Run the subcommand; wrong input becomes one line on standard error and exit status 2."""
     try:
-        status = app.cli(prog="flaxformer-edu", description="Transformers in JAX, checked against PyTorch.")
+        status = app.cli(
+            prog="flaxformer-edu",
+            description="Transformers in JAX, checked against PyTorch.",
+            config=(OmitSubcommandPrefixes,),
+        )
     except (InputError, FileNotFoundError) as error:
-        Console(stderr=True).print(f"[red]error:[/red] {error}", markup=True, highlight=False)
+        Console(stderr=True).print("[red]error:[/red]", escape(str(error)), highlight=False, soft_wrap=True)
         status = 2
     sys.exit(status or 0)
 

@@ -1,0 +1,58 @@
+"""CIFAR-10 (A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009)."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Integer, UInt8
+
+from flaxformer_edu.data.arrays import ArrayDataset
+from flaxformer_edu.data.pickles import load_arrays
+from flaxformer_edu.errors import InputError
+
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+_FILES = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
+
+
+def load_cifar10(folder: str | Path | None = None) -> dict[str, ArrayDataset]:
+    """Splits `train` (50,000) and `test` (10,000): `images` uint8 (example, 32, 32, 3) and `labels` int32.
+
+    `folder` is an unpacked `cifar-10-batches-py`, or the one around it. Without it the set is downloaded once by a
+    tensorflow-datasets builder and kept in the cache; order and content are the same.
+    Raises `InputError`, naming the file, where one is missing or damaged.
+    """
+    if folder is None:
+        from flaxformer_edu.data.prepared import load_prepared
+
+        return load_prepared("cifar10")
+    folder = Path(folder)
+    inner = folder / "cifar-10-batches-py"
+    folder = inner if inner.is_dir() else folder
+    if not folder.is_dir():
+        raise InputError(f"no folder {folder}; unpack cifar-10-python.tar.gz there")
+    return {split: _load_split(folder, split, files) for split, files in _FILES.items()}
+
+
+def _load_split(folder: Path, split: str, files: list[str]) -> ArrayDataset:
+    parts = [read_batch(folder / file) for file in files]
+    images = np.concatenate([images for images, _ in parts])
+    labels = np.concatenate([labels for _, labels in parts])
+    return image_dataset(f"cifar10/{split}", images, labels)
+
+
+def image_dataset(
+    name: str, images: UInt8[np.ndarray, "example 32 32 3"], labels: Integer[np.ndarray, "example"]
+) -> ArrayDataset:
+    """CIFAR-10 images and labels under their usual names."""
+    arrays = {"images": images, "labels": labels.astype(np.int32)}
+    return ArrayDataset(name=name, arrays=arrays, class_names=CIFAR10_CLASSES)
+
+
+def read_batch(path: Path) -> tuple[UInt8[np.ndarray, "example 32 32 3"], Integer[np.ndarray, "example"]]:
+    """Images and labels of one of the pickled batches, read without running anything in it."""
+    batch = load_arrays(path)
+    try:
+        data, labels = batch[b"data"], np.asarray(batch[b"labels"], dtype=np.int32)
+        planes = data.reshape(len(labels), 3, 32, 32)  # each image is stored as three planes
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} is no CIFAR-10 batch (data (n, 3072) and labels (n,)); replace it") from error
+    return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels

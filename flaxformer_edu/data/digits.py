@@ -1,0 +1,27 @@
+"""The 1,797 handwritten digits that come with scikit-learn: real data without a download."""
+
+import numpy as np
+
+from flaxformer_edu.data.arrays import ArrayDataset, stratified_split
+
+
+def load_digits(held_out: float = 0.2, seed: int = 0) -> dict[str, ArrayDataset]:
+    """Splits `train` and `test`: `images` uint8 (example, 8, 8, 1) from 0 to 255, and `labels` int32.
+
+    A share `held_out` of each digit goes to the test split, chosen once and for all by `seed`.
+    Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI 1998 (its test part).
+    """
+    from sklearn import datasets
+
+    pixels, digits = datasets.load_digits(return_X_y=True)
+    images = np.rint(np.asarray(pixels) * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)  # from 17 grey levels
+    labels = np.asarray(digits, dtype=np.int32)
+    train, test = stratified_split(labels, held_out, seed)
+    return {
+        split: ArrayDataset(
+            name=f"digits/{split}",
+            arrays={"images": images[chosen], "labels": labels[chosen]},
+            class_names=tuple("0123456789"),
+        )
+        for split, chosen in (("train", train), ("test", test))
+    }

@@ -1,0 +1,98 @@
+"""Downloading one file: with a time limit, a checksum, and nothing left behind that was not checked."""
+
+import hashlib
+from dataclasses import dataclass
+from http.client import HTTPException, IncompleteRead
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from flaxformer_edu.data.cache import written_file
+from flaxformer_edu.errors import InputError
+
+TIMEOUT = 15.0  # seconds without an answer, or without a byte, after which a server counts as unreachable
+_CHUNK = 1 << 18
+_AGAIN = "delete it and fetch it again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteFile:
+    """A file at a URL, its size in bytes and the SHA-256 that was published for it, each None where unknown."""
+
+    url: str
+    size: int | None
+    sha256: str | None
+
+    @property
+    def name(self) -> str:
+        """The last part of the URL."""
+        return Path(urlsplit(self.url).path).name
+
+
+CIFAR10_BINARY = RemoteFile(
+    url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+    size=170_052_171,
+    sha256="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+)
+_MNIST = "https://storage.googleapis.com/cvdf-datasets/mnist/"
+MNIST_FILES = tuple(
+    RemoteFile(url=f"{_MNIST}{name}-ubyte.gz", size=size, sha256=sha256)
+    for name, size, sha256 in (
+        ("train-images-idx3", 9_912_422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
+        ("train-labels-idx1", 28_881, "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
+        ("t10k-images-idx3", 1_648_877, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
+        ("t10k-labels-idx1", 4_542, "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
+    )
+)
+
+
+def download(remote: RemoteFile, folder: Path, timeout: float = TIMEOUT) -> Path:
+    """The file in `folder`: the one that is there if its checksum is right, else downloaded with a progress bar.
+
+    Raises `InputError` at once where the server cannot be reached or does not have the file (with the way to put it
+    there by hand), and where the checksum differs.
+    """
+    target = folder / remote.name
+    if target.is_file():
+        check(target, remote)
+        return target
+    with written_file(target) as draft:
+        try:
+            _stream(remote, draft, timeout)
+        except (OSError, HTTPException) as error:  # of the network: URLError, HTTPError and time-outs are OSErrors
+            raise InputError(
+                f"cannot download {remote.url} ({error}); get the file in another way, put it at {target} and run again"
+            ) from error
+        check(draft, remote)
+    return target
+
+
+def check(path: Path, remote: RemoteFile) -> None:
+    """Raise `InputError` unless size and SHA-256 of the file are those published."""
+    size = path.stat().st_size
+    if remote.size not in (None, size):
+        raise InputError(f"{path.with_name(remote.name)} has {size} bytes, expected {remote.size}; {_AGAIN}")
+    if remote.sha256 is not None:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != remote.sha256:
+            raise InputError(f"{path.with_name(remote.name)} has SHA-256 {digest}, expected {remote.sha256}; {_AGAIN}")
+
+
+def _stream(remote: RemoteFile, target: Path, timeout: float) -> None:
+    from urllib.request import urlopen
+
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with (
+        urlopen(remote.url, timeout=timeout) as answer,
+        target.open("wb") as file,
+        Progress(*columns, console=Console(stderr=True), transient=True) as progress,
+    ):
+        task = progress.add_task(remote.name, total=remote.size)
+        while chunk := answer.read(_CHUNK):
+            file.write(chunk)
+            progress.advance(task, len(chunk))
+        if answer.length:  # of what was announced
+            raise IncompleteRead(b"", answer.length)

@@ -1,0 +1,122 @@
+"""Pictures as arrays: from a URL, a path, or a zip file beside the data."""
+
+import io
+import warnings
+import zipfile
+from collections.abc import Callable, Sequence
+from http.client import HTTPException, IncompleteRead
+from pathlib import Path
+from types import TracebackType
+from urllib.request import urlopen
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from flaxformer_edu.errors import InputError
+
+TIMEOUT = 10.0  # seconds
+_LARGEST_FILE = 50_000_000  # bytes
+
+
+class PictureReader:
+    """Reads the pictures that a data folder names. Use it in a `with` statement: it keeps zip files open.
+
+    A name that starts with http:// or https:// is fetched; any other is a path, relative to the folder, or else a
+    member of a zip file in the folder: `pictures/1.png` may be the member `1.png` of `pictures.zip`.
+    """
+
+    def __init__(self, folder: str | Path = ".", timeout: float = TIMEOUT) -> None:
+        self.folder = Path(folder)
+        self.timeout = timeout
+        self._archives: dict[Path, zipfile.ZipFile] = {}
+
+    def __enter__(self) -> "PictureReader":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for archive in self._archives.values():
+            archive.close()
+
+    def read(self, name: str) -> UInt8[np.ndarray, "height width 3"]:
+        """The picture in RGB. Raises `InputError` where it cannot be found, fetched in time, or is no picture."""
+        return decode_image(self._content(name), name)
+
+    def _content(self, name: str) -> bytes:
+        if name.startswith(("http://", "https://")):
+            return fetch(name, self.timeout)
+        path = self.folder / name
+        if path.is_file():
+            return path.read_bytes()
+        for archive in sorted(self.folder.glob("*.zip")):
+            for member in (name, name.removeprefix(f"{archive.stem}/")):
+                if (content := self._member(archive, member)) is not None:
+                    return content
+        raise InputError(f"no picture {path}, nor in a zip file in {self.folder}; check the name")
+
+    def _member(self, path: Path, member: str) -> bytes | None:
+        try:
+            if path not in self._archives:
+                self._archives[path] = zipfile.ZipFile(path)
+            return self._archives[path].read(member)
+        except KeyError:
+            return None
+        except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
+            raise InputError(f"{path} is truncated or no zip file; download it again ({error})") from error
+
+
+def fetch(url: str, timeout: float = TIMEOUT) -> bytes:
+    """What the URL holds, up to 50 MB."""
+    try:
+        with urlopen(url, timeout=timeout) as answer:
+            content = answer.read(_LARGEST_FILE + 1)
+            if len(content) <= _LARGEST_FILE and answer.length:  # of what was announced, some is missing
+                raise IncompleteRead(content, answer.length)
+    except (OSError, HTTPException, ValueError) as error:
+        raise InputError(f"cannot fetch {url} within {timeout:g} s a step ({error})") from error
+    if len(content) > _LARGEST_FILE:
+        raise InputError(f"{url} is larger than {_LARGEST_FILE / 1e6:.0f} MB, too large for a picture")
+    return content
+
+
+def decode_image(content: bytes, name: str) -> UInt8[np.ndarray, "height width 3"]:
+    """A picture file as RGB. `name` is for the message of the `InputError` raised where it is none."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{name} is no picture that can be read, or damaged ({error}); replace it") from error
+
+
+def resize_image(image: UInt8[np.ndarray, "height width 3"], size: int) -> UInt8[np.ndarray, "size size 3"]:
+    """The largest square in the middle of the picture, resized to `size` pixels."""
+    from PIL import Image, ImageOps
+
+    square = ImageOps.fit(Image.fromarray(image), (size, size), Image.Resampling.BICUBIC)
+    return np.asarray(square)
+
+
+def read_images(
+    folder: str | Path,
+    names: Sequence[str] | np.ndarray,
+    size: int,
+    on_missing: Callable[[str], object] = warnings.warn,
+    timeout: float = TIMEOUT,
+) -> tuple[UInt8[np.ndarray, "picture size size 3"], Bool[np.ndarray, "picture"]]:
+    """All the pictures as squares of `size` pixels, and which of them were found; the others stay black.
+
+    `on_missing` is called with one message for each picture that is left out.
+    """
+    images = np.zeros((len(names), size, size, 3), dtype=np.uint8)
+    found = np.zeros(len(names), dtype=bool)
+    with PictureReader(folder, timeout) as reader:
+        for index, name in enumerate(names):
+            try:
+                images[index] = resize_image(reader.read(str(name)), size)
+                found[index] = True
+            except InputError as error:
+                on_missing(f"skipped: {error}")
+    return images, found

@@ -1,0 +1,89 @@
+"""MNIST (Y. LeCun, C. Cortes and C. Burges), from the original idx files or from CS188's npz."""
+
+import gzip
+import zlib
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Integer, UInt8
+
+from flaxformer_edu.data.arrays import ArrayDataset
+from flaxformer_edu.data.npz import load_npz
+from flaxformer_edu.errors import InputError
+
+_PREFIXES = {"train": "train", "test": "t10k"}
+
+
+def load_mnist(path: str | Path | None = None) -> dict[str, ArrayDataset]:
+    """Splits `train` (60,000) and `test` (10,000): `images` uint8 (example, 28, 28, 1) and `labels` int32.
+
+    `path` is a folder with the four idx files, gzipped or not, or CS188's `mnist.npz`. Without it the set is
+    downloaded once by a tensorflow-datasets builder and kept in the cache.
+    Raises `InputError`, naming the file, where one is missing or damaged.
+    """
+    if path is None:
+        from flaxformer_edu.data.prepared import load_prepared
+
+        return load_prepared("mnist")
+    path = Path(path)
+    if path.is_file():
+        return {split: _from_npz(path, split) for split in _PREFIXES}
+    if not path.is_dir():
+        raise InputError(f"no folder {path}; put the four MNIST files there (train-images-idx3-ubyte.gz and so on)")
+    return {split: _from_idx(path, split) for split in _PREFIXES}
+
+
+def image_dataset(
+    name: str, images: UInt8[np.ndarray, "example 28 28 1"], labels: Integer[np.ndarray, "example"]
+) -> ArrayDataset:
+    """MNIST images and labels under their usual names."""
+    arrays = {"images": images, "labels": labels.astype(np.int32)}
+    return ArrayDataset(name=name, arrays=arrays, class_names=tuple("0123456789"))
+
+
+def _from_idx(folder: Path, split: str) -> ArrayDataset:
+    prefix = _PREFIXES[split]
+    images = read_idx(_find(folder, f"{prefix}-images", "idx3-ubyte"), rank=3)
+    labels = read_idx(_find(folder, f"{prefix}-labels", "idx1-ubyte"), rank=1)
+    if images.shape[1:] != (28, 28) or labels.shape != images.shape[:1]:
+        raise InputError(
+            f"{folder}: images of {split} are {images.shape} and labels {labels.shape}, expected (n, 28, 28) and (n,); "
+            "the files do not belong together, download MNIST again"
+        )
+    return image_dataset(f"mnist/{split}", images[..., None], labels)
+
+
+def _find(folder: Path, stem: str, kind: str) -> Path:
+    names = [f"{stem}{separator}{kind}{ending}" for separator in "-." for ending in ("", ".gz")]
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise InputError(f"no file {folder / names[1]} (nor unpacked); the folder is incomplete, download MNIST again")
+
+
+def read_idx(path: Path, rank: int) -> UInt8[np.ndarray, "..."]:
+    """A file of unsigned bytes in the idx format: 0, 0, 8, the rank, the sizes as big-endian int32, the values."""
+    content = path.read_bytes()
+    if path.suffix == ".gz":
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(f"{path} is truncated or no gzip file ({error}); download it again") from error
+    start = 4 + 4 * rank
+    if content[:4] != bytes((0, 0, 8, rank)) or len(content) < start:
+        raise InputError(f"{path} is no idx file of unsigned bytes in {rank} dimensions; download it again")
+    shape = tuple(int(size) for size in np.frombuffer(content, ">i4", rank, offset=4))
+    if len(content) - start != np.prod(shape, dtype=np.int64):
+        raise InputError(f"{path} holds {len(content) - start} values, its header says {shape}; download it again")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def _from_npz(path: Path, split: str) -> ArrayDataset:
+    arrays = load_npz(path, [f"{split}_images", f"{split}_labels"])
+    images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+    if images.ndim != 2 or images.shape[1] != 784 or labels.shape != images.shape[:1]:
+        raise InputError(
+            f"{path}: {split}_images is {images.shape} and {split}_labels {labels.shape}, expected (n, 784) and (n,)"
+        )
+    pixels = np.rint(images * 255).astype(np.uint8)  # stored as uint8 / 255
+    return image_dataset(f"mnist/{split}", pixels.reshape(-1, 28, 28, 1), labels)
