@@ -25,7 +25,7 @@ def captioned_pictures(
 
 
 def attention_received(
-    images: Sequence[UInt8[np.ndarray, "height width channel"]],
+    images: UInt8[np.ndarray, "batch height width channel"],
     maps: Float[Array | np.ndarray, "layer batch head patch patch"],
     titles: Sequence[str],
 ) -> "Figure":
@@ -53,11 +53,9 @@ def attention_received(
             if side <= 4:
                 for (i, j), share in np.ndenumerate(shares):
                     x, y = (j + 0.5) * width / side, (i + 0.5) * height / side
-                    axis.text(x, y, f"{share:.2f}", color="white", fontsize=8, **CENTRED, path_effects=outline())
+                    text = axis.text(x, y, f"{share:.2f}", color="white", fontsize=8, path_effects=outline())
+                    text.set(horizontalalignment="center", verticalalignment="center")
     return figure
-
-
-CENTRED = {"horizontalalignment": "center", "verticalalignment": "center"}
 
 
 def new_figure(columns: int, rows: int, *, width: float, height: float) -> "Figure":

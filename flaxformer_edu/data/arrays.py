@@ -14,7 +14,10 @@ from flaxformer_edu.errors import InputError
 class Dataset(Protocol):
     """What batches are made from: a length, and the examples at given indexes, stacked."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        ...
 
     def __len__(self) -> int: ...
 

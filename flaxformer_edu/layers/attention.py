@@ -1,7 +1,7 @@
 """Scaled dot-product attention, with one head and with many."""
 
 import math
-from typing import Unpack
+from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from flaxformer_edu.errors import InputError, check_shape
 from flaxformer_edu.layers.dropout import Randomness, dropout
 from flaxformer_edu.layers.masks import Mask, check_mask
 from flaxformer_edu.layers.options import LinearOptions
-from flaxformer_edu.layers.positions import Rotary
+from flaxformer_edu.layers.positions import Position, Rotary
 
 
 def dot_product_attention(
@@ -41,6 +41,21 @@ def dot_product_attention(
         weights = jnp.where(mask, weights, 0)  # changes only the rows that have nothing to attend to
     dropped = dropout(weights, dropout_rate, rngs).astype(value.dtype)
     return jnp.einsum("bhqk,bkhd->bqhd", dropped, value), weights
+
+
+class KeysValues(NamedTuple):
+    """What queries attend to, projected and cut into heads: computed once, it serves every query that follows.
+
+    Heads come before positions, as the matrix products want them: so nothing is moved when a query comes.
+    """
+
+    key: Float[Array, "batch head key dim"]
+    value: Float[Array, "batch head key dim"]
+
+    def insert(self, tokens: "KeysValues", start: Position) -> "KeysValues":
+        """The same with the keys and values of `tokens` at positions start, start + 1, ..."""
+        update = jax.lax.dynamic_update_slice_in_dim
+        return KeysValues(*(update(old, new, start, axis=2) for old, new in zip(self, tokens, strict=True)))
 
 
 class MultiHeadAttention(nnx.Module):
@@ -75,40 +90,59 @@ class MultiHeadAttention(nnx.Module):
     def __call__(
         self,
         query: Float[Array, "batch query width"],
-        key: Float[Array, "batch key width"] | None = None,
+        key: Float[Array, "batch key width"] | KeysValues | None = None,
         value: Float[Array, "batch key width"] | None = None,
         mask: Mask | None = None,
         *,
+        start: Position = 0,
         rngs: Randomness | None = None,
     ) -> Float[Array, "batch query width"]:
         """Attend from `query` to `key` (default: to itself) and gather `value` (default: `key`).
 
+        `key` may also be what `keys_values` made of both; `start` is then the position of the first query.
         Raises InputError for inputs of another width or rank and for masks that do not fit.
         """
-        return self.with_weights(query, key, value, mask, rngs=rngs)[0]
+        return self.with_weights(query, key, value, mask, start=start, rngs=rngs)[0]
 
     def with_weights(
         self,
         query: Float[Array, "batch query width"],
-        key: Float[Array, "batch key width"] | None = None,
+        key: Float[Array, "batch key width"] | KeysValues | None = None,
         value: Float[Array, "batch key width"] | None = None,
         mask: Mask | None = None,
         *,
+        start: Position = 0,
         rngs: Randomness | None = None,
     ) -> tuple[Float[Array, "batch query width"], Float[Array, "batch head query key"]]:
         """The same, and each head's attention weights, before dropout."""
-        key = query if key is None else key
-        value = key if value is None else value
         check_shape("query", query.shape, "batch length width", width=self.width)
-        check_shape("key", key.shape, "batch length width", batch=query.shape[0], width=self.width)
-        check_shape(
-            "value", value.shape, "batch length width", batch=query.shape[0], length=key.shape[1], width=self.width
-        )
-        q, k, v = self._heads(self.query(query)), self._heads(self.key(key)), self._heads(self.value(value))
-        if self.rotary is not None:
-            q, k = self.rotary(q), self.rotary(k)
+        if not isinstance(key, KeysValues):
+            key = self.keys_values(query if key is None else key, value)
+        check_shape("the keys", key.key.shape, "batch head length dim", batch=query.shape[0])
+        q = self._turned_heads(self.query(query), start)
+        k, v = (rearrange(x, "batch head key dim -> batch key head dim") for x in key)
         heads, weights = dot_product_attention(q, k, v, mask, dropout_rate=self.dropout, rngs=rngs)
         return self.out(rearrange(heads, "batch query head dim -> batch query (head dim)")), weights
 
+    def keys_values(
+        self,
+        key: Float[Array, "batch key width"],
+        value: Float[Array, "batch key width"] | None = None,
+        *,
+        start: Position = 0,
+    ) -> KeysValues:
+        """Keys and values of a sequence whose first token stands at `start`, to be attended to later, or often."""
+        value = key if value is None else value
+        batch, length, width = *key.shape[:2], self.width
+        check_shape("key", key.shape, "batch length width", width=width)
+        check_shape("value", value.shape, "batch length width", batch=batch, length=length, width=width)
+        heads = self._turned_heads(self.key(key), start), self._heads(self.value(value))
+        return KeysValues(*(rearrange(x, "batch key head dim -> batch head key dim") for x in heads))
+
     def _heads(self, x: Float[Array, "batch length width"]) -> Float[Array, "batch length head dim"]:
         return rearrange(x, "batch length (head dim) -> batch length head dim", head=self.heads)
+
+    def _turned_heads(
+        self, x: Float[Array, "batch length width"], start: Position
+    ) -> Float[Array, "batch length head dim"]:
+        return self._heads(x) if self.rotary is None else self.rotary(self._heads(x), start)

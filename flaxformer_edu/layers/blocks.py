@@ -4,17 +4,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Unpack
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.layers.attention import MultiHeadAttention
+from flaxformer_edu.layers.attention import KeysValues, MultiHeadAttention
 from flaxformer_edu.layers.dropout import Randomness, dropout
 from flaxformer_edu.layers.feed_forward import FeedForward
-from flaxformer_edu.layers.masks import Mask
+from flaxformer_edu.layers.masks import Mask, causal_mask
 from flaxformer_edu.layers.options import LinearOptions, layer_norm
-from flaxformer_edu.layers.positions import Rotary
+from flaxformer_edu.layers.positions import Position, Rotary
+
+Cache = list[KeysValues]  # one entry a block
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +70,14 @@ class Block(nnx.Module):
         self, x: Float[Array, "batch length width"], mask: Mask | None = None
     ) -> Float[Array, "batch head length length"]:
         """What each position of the block's input looks at."""
-        x = self.norm1(x) if self.config.norm == "pre" else x
-        return self.attention.with_weights(x, mask=mask)[1]
+        return self.attention.with_weights(self._attention_input(x), mask=mask)[1]
+
+    def keys_values(self, x: Float[Array, "batch length width"], start: Position = 0) -> KeysValues:
+        """What later tokens see of the block's input, whose first token stands at position `start`."""
+        return self.attention.keys_values(self._attention_input(x), start=start)
+
+    def _attention_input(self, x: Float[Array, "batch length width"]) -> Float[Array, "batch length width"]:
+        return self.norm1(x) if self.config.norm == "pre" else x
 
 
 class EncoderBlock(Block):
@@ -98,14 +107,19 @@ class DecoderBlock(Block):
     def __call__(
         self,
         x: Float[Array, "batch length width"],
-        memory: Float[Array, "batch memory width"],
+        memory: Float[Array, "batch memory width"] | KeysValues,
         mask: Mask | None = None,
         memory_mask: Mask | None = None,
         *,
+        sequence: KeysValues | None = None,
+        start: Position = 0,
         rngs: Randomness | None = None,
     ) -> Float[Array, "batch length width"]:
-        """`mask` is for the sequence itself (`causal_mask`, say), `memory_mask` for the memory."""
-        x = self.residual(x, self.norm1, lambda h: self.attention(h, mask=mask, rngs=rngs), rngs)
+        """`mask` is for the sequence itself (`causal_mask`, say), `memory_mask` for the memory.
+
+        Where `x` is but a part of a sequence, from position `start` on, `sequence` holds the keys and values of it all.
+        """
+        x = self.residual(x, self.norm1, lambda h: self.attention(h, sequence, mask=mask, start=start, rngs=rngs), rngs)
         x = self.residual(x, self.norm2, lambda h: self.cross_attention(h, memory, mask=memory_mask, rngs=rngs), rngs)
         return self.residual(x, self.norm3, lambda h: self.mlp(h, rngs=rngs), rngs)
 
@@ -176,3 +190,33 @@ class Decoder(nnx.Module):
         for block in self.blocks:
             x = block(x, memory, mask, memory_mask, rngs=rngs)
         return x if self.norm is None else self.norm(x)
+
+    def start(self, memory: Float[Array, "batch memory width"], length: int) -> tuple[Cache, Cache]:
+        """What decoding begins with: the memory's keys and values, and room for those of `length` tokens.
+
+        Both have an entry a block.
+        """
+        memories = [block.cross_attention.keys_values(memory) for block in self.blocks]
+        room = [jax.tree.map(lambda x: jnp.zeros((*x.shape[:2], length, x.shape[3]), x.dtype), m) for m in memories]
+        return memories, room
+
+    def step(
+        self,
+        x: Float[Array, "batch 1 width"],
+        memories: Cache,
+        cache: Cache,
+        position: Position,
+        mask: Mask | None = None,
+        memory_mask: Mask | None = None,
+    ) -> tuple[Float[Array, "batch 1 width"], Cache]:
+        """The output at one position, given what `cache` holds of those before it; and the cache with this one.
+
+        `mask` may hide some of the positions before it.
+        """
+        causal, filled = causal_mask(cache[0].key.shape[2])[position, None], []
+        mask = causal if mask is None else causal & mask
+        for block, memory, past in zip(self.blocks, memories, cache, strict=True):
+            sequence = past.insert(block.keys_values(x, position), position)
+            x = block(x, memory, mask, memory_mask, sequence=sequence, start=position)
+            filled.append(sequence)
+        return x if self.norm is None else self.norm(x), filled

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Unpack
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
@@ -11,6 +12,8 @@ from jaxtyping import Array, Float, Int
 
 from flaxformer_edu.errors import InputError, check_shape
 from flaxformer_edu.layers.options import LinearOptions
+
+Position = int | Int[Array, ""]
 
 
 def sinusoidal_positions(length: int, width: int, base: float = 10_000.0) -> Float[np.ndarray, "length width"]:
@@ -60,9 +63,11 @@ class Rotary:
     base: float = 10_000.0
     interleaved: bool = False
 
-    def __call__(self, x: Float[Array, "batch length head dim"]) -> Float[Array, "batch length head dim"]:
-        """`apply_rope` at positions 0, 1, 2, ..."""
-        return apply_rope(x, base=self.base, interleaved=self.interleaved)
+    def __call__(
+        self, x: Float[Array, "batch length head dim"], start: Position = 0
+    ) -> Float[Array, "batch length head dim"]:
+        """`apply_rope` at positions start, start + 1, ..."""
+        return apply_rope(x, start + jnp.arange(x.shape[1]), base=self.base, interleaved=self.interleaved)
 
 
 class SinusoidalPositions(nnx.Module):
@@ -71,10 +76,13 @@ class SinusoidalPositions(nnx.Module):
     def __init__(self, max_length: int, width: int):
         self.max_length, self.width = max_length, width
 
-    def __call__(self, x: Float[Array, "batch length width"]) -> Float[Array, "batch length width"]:
-        """Raises InputError for a sequence longer than `max_length`."""
+    def __call__(
+        self, x: Float[Array, "batch length width"], start: Position = 0
+    ) -> Float[Array, "batch length width"]:
+        """`x` stands at positions start, start + 1, ... Raises InputError for a sequence longer than `max_length`."""
         check_length(x.shape, self.max_length, self.width)
-        return x + jnp.asarray(sinusoidal_positions(x.shape[1], self.width), x.dtype)
+        table = jnp.asarray(sinusoidal_positions(self.max_length, self.width), x.dtype)
+        return x + jax.lax.dynamic_slice_in_dim(table, start, x.shape[1])
 
 
 class LearnedPositions(nnx.Module):

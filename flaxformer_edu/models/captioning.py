@@ -12,7 +12,9 @@ from jaxtyping import Array, Float, Int
 
 from flaxformer_edu.errors import InputError, check_shape
 from flaxformer_edu.layers import BlockConfig, Decoder, Randomness, SinusoidalPositions, causal_mask, dropout
+from flaxformer_edu.layers.blocks import Cache
 from flaxformer_edu.layers.options import LinearOptions
+from flaxformer_edu.layers.positions import Position
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +92,7 @@ class CaptioningTransformer(nnx.Module):
     def encode(self, features: Float[Array | np.ndarray, "batch features"]) -> Float[Array, "batch 1 width"]:
         """The memory that the decoder attends to: one token an image."""
         check_shape("features", features.shape, "batch features", features=self.config.features)
-        return self.image(features)[:, None]
+        return self.image(jnp.asarray(features))[:, None]
 
     def decode(
         self,
@@ -103,10 +105,27 @@ class CaptioningTransformer(nnx.Module):
         c = self.config
         check_shape("captions", captions.shape, "batch length", batch=memory.shape[0])
         check_ids("captions", captions, c.vocab)
-        x = self.words(captions)
-        x = jnp.where((captions == c.padding_id)[..., None], jax.lax.stop_gradient(x), x)
-        x = dropout(self.positions(x), c.dropout, rngs)
+        x = dropout(self.embed(captions), c.dropout, rngs)
         return self.output(self.decoder(x, memory, causal_mask(captions.shape[1]), rngs=rngs))
+
+    def embed(
+        self, words: Int[Array | np.ndarray, "batch length"], start: Position = 0
+    ) -> Float[Array, "batch length width"]:
+        """The words at positions start, start + 1, ..., as the decoder's input."""
+        x = self.words(jnp.asarray(words))
+        x = jnp.where((words == self.config.padding_id)[..., None], jax.lax.stop_gradient(x), x)
+        return self.positions(x, start)
+
+    def start(self, features: Float[Array | np.ndarray, "batch features"], length: int) -> tuple[Cache, Cache]:
+        """What decoding begins with, for captions of at most `length` words: see `decode.CachedDecoder`."""
+        return self.decoder.start(self.encode(features), length)
+
+    def step(
+        self, words: Int[Array, "batch"], position: Position, memory: Cache, cache: Cache
+    ) -> tuple[Float[Array, "batch vocab"], Cache]:
+        """Logits of the words that follow those at `position`, and the cache with them."""
+        x, cache = self.decoder.step(self.embed(words[:, None], position), memory, cache, position)
+        return self.output(x)[:, 0], cache
 
 
 def check_ids(name: str, ids: Int[Array | np.ndarray, "..."], vocab: int) -> None:

@@ -1,4 +1,4 @@
-"""The weights that PyTorch gives the courses' modules, drawn in PyTorch's order, as state dicts with the courses' names.
+"""The weights that PyTorch gives the courses' modules, in its order of drawing, as state dicts with their names.
 
 A module is described by its leaves in the order of their registration, which is the order in which they are drawn.
 """
@@ -66,7 +66,7 @@ def patch_embedding(patch_size: int, channels: int, width: int) -> Leaves:
 
 
 def torch_init(generator: TorchGenerator, leaves: Leaves) -> StateDict:
-    """What the modules' constructors draw: U(-1/sqrt(inputs), 1/sqrt(inputs)) for linear maps, N(0, 1) for embeddings."""
+    """What constructors draw: U(-1/sqrt(inputs), 1/sqrt(inputs)) for linear maps, N(0, 1) for embeddings."""
     weights: StateDict = {}
     for leaf in leaves:
         if leaf.kind == "linear":
@@ -81,7 +81,7 @@ def torch_init(generator: TorchGenerator, leaves: Leaves) -> StateDict:
 
 
 def course_init(generator: TorchGenerator, leaves: Leaves) -> StateDict:
-    """What the course's `apply(init)` draws afterwards: N(0, 0.02^2) for linear maps and embeddings, zeros for biases."""
+    """What the course's `apply(init)` draws then: N(0, 0.02^2) for linear maps and embeddings, zeros for biases."""
     weights: StateDict = {}
     for leaf in leaves:
         if leaf.kind == "norm":
@@ -122,7 +122,7 @@ def vision_transformer(
     hidden: int = 256,
     classes: int = 10,
 ) -> StateDict:
-    """VisionTransformer, by default with the course's defaults: one encoder layer is drawn and copied, then all again."""
+    """VisionTransformer, with the course's defaults: one encoder layer is drawn and copied, then all is drawn again."""
     front = under("patch_embed", patch_embedding(patch_size, channels, width))
     encoder, head = encoder_layer(width, hidden), linear("head", width, classes)
     torch_init(generator, (*front, *encoder, head))

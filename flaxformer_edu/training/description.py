@@ -1,0 +1,116 @@
+"""Configurations as JSON and back: what a run is, and which model its weights belong to."""
+
+import dataclasses
+import importlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from flaxformer_edu.errors import InputError
+from flaxformer_edu.training.config import LoopConfig
+
+MODELS = "flaxformer_edu.models"
+CLASS, DTYPE = "$class", "$dtype"
+
+
+def encode(value: Any) -> Any:
+    """A configuration as JSON can hold it: dataclasses with their class, tuples as lists, types by their names."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {CLASS: class_path(type(value)), **fields}
+    if isinstance(value, Mapping):
+        return {str(name): encode(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [encode(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return encode(value.tolist())
+    if isinstance(value, Path):
+        return str(value)
+    try:
+        return {DTYPE: jnp.dtype(value).name}
+    except TypeError:
+        raise InputError(f"{value!r} cannot be written as JSON: use numbers, strings, lists and dataclasses") from None
+
+
+def describe_model(model: Any, notes: Mapping[str, Any] | None, loop: LoopConfig | None = None) -> dict[str, Any]:
+    """What opening the model needs besides its weights. Raises InputError for a model without a `config`."""
+    if not hasattr(model, "config"):
+        raise InputError(f"{type(model).__name__} has no attribute config, the dataclass that it is built from")
+    return {
+        "model": class_path(type(model)),
+        "config": encode(model.config),
+        "notes": encode(notes or {}),
+        "best": {"metric": loop.best_metric, "best_is": loop.best_is} if loop else {},
+    }
+
+
+def describe_run(optimiser: Any, train: Any, loop: LoopConfig, settings: Any) -> dict[str, Any]:
+    """What must be the same for a run to be resumed."""
+    return {
+        "loop": encode(loop),
+        "optimiser": encode(optimiser),
+        "batches": {"batch_size": train.batch_size, "steps_per_epoch": train.steps_per_epoch},
+        "settings": encode(settings),
+    }
+
+
+def decode(value: Any, classes: Iterable[type] = ()) -> Any:
+    """The inverse of `encode`, with tuples for lists. Classes come from `flaxformer_edu.models` or are handed in."""
+    if isinstance(value, list):
+        return tuple(decode(item, classes) for item in value)
+    if not isinstance(value, dict):
+        return value
+    if DTYPE in value:
+        return jnp.dtype(value[DTYPE])
+    fields = {name: decode(item, classes) for name, item in value.items() if name != CLASS}
+    if CLASS not in value:
+        return fields
+    try:
+        return resolve(value[CLASS], classes)(**fields)
+    except TypeError as error:
+        raise InputError(f"{error}: the configuration was written by another version of {value[CLASS]}") from None
+
+
+def class_path(cls: type) -> str:
+    """Where a class can be imported from: "flaxformer_edu.models:ViTConfig", or the module that defines it."""
+    public = getattr(importlib.import_module(MODELS), cls.__name__, None) is cls
+    return f"{MODELS if public else cls.__module__}:{cls.__qualname__}"
+
+
+def resolve(path: str, classes: Iterable[type] = ()) -> type:
+    """The class of that path. A folder's JSON may name only `classes` and what `flaxformer_edu.models` defines."""
+    for cls in classes:
+        if class_path(cls) == path:
+            return cls
+    module, _, name = path.partition(":")
+    if module == MODELS or module.startswith(MODELS + "."):
+        try:
+            found = getattr(importlib.import_module(module), name, None)
+        except ModuleNotFoundError:
+            found = None
+        if isinstance(found, type) and found.__module__.startswith(MODELS):
+            return found
+    raise InputError(
+        f"{path} is not a class of {MODELS}: hand in the classes that your own model needs, "
+        "open_model(folder, classes=[MyModel, MyConfig])"
+    )
+
+
+def differences(saved: Any, now: Any, name: str = "") -> list[str]:
+    """Where two encoded configurations differ, as "optimiser.learning_rate: 0.001 in the folder, 0.01 now"."""
+    if isinstance(saved, dict) and isinstance(now, dict):
+        found = []
+        for key in dict.fromkeys([*saved, *now]):
+            found += differences(saved.get(key), now.get(key), f"{name}.{key}" if name else key)
+        return found
+    return [] if saved == now else [f"{name}: {_short(saved)} in the folder, {_short(now)} now"]
+
+
+def _short(value: Any) -> str:
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."

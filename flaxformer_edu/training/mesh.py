@@ -1,0 +1,50 @@
+"""Where the work is done: one device and many run the same code, each on its share of the batch."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
+
+from flaxformer_edu.errors import InputError
+
+
+def use_devices(count: int) -> None:
+    """Present the processor as `count` devices, which `data_mesh` then shares the batch among.
+
+    XLA runs much of a small model on one core: two devices on two cores train the course's ViT a third faster.
+    To be called before JAX is first used; without effect on GPUs and TPUs.
+    """
+    if count < 1:
+        raise InputError(f"devices is {count}, expected 1 or more")
+    try:
+        jax.config.update("jax_num_cpu_devices", count)
+    except RuntimeError as error:
+        raise InputError(f"cannot present the processor as {count} devices: JAX is in use; call this first") from error
+
+
+def data_mesh(batch_size: int, devices: list[Any] | None = None) -> Mesh:
+    """A mesh with one axis, "data", over as many of the devices (default: all) as divide the batch evenly."""
+    devices = jax.devices() if devices is None else devices
+    count = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
+    return jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=devices[:count])
+
+
+def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
+    """A copy of `tree` on every device."""
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def share(batch: dict[str, Any], mesh: Mesh, *, stacked: bool = False) -> dict[str, jax.Array]:
+    """The batch with its examples spread over the devices. `stacked` batches have an axis of steps before them."""
+    axis = 1 if stacked else 0
+    sizes = {name: np.shape(x)[axis] for name, x in batch.items()}
+    for name, size in sizes.items():
+        if size % mesh.size:
+            raise InputError(
+                f"{name} has {size} examples, which {mesh.size} devices cannot share evenly: "
+                f"choose a batch size divisible by {mesh.size}, or fewer devices"
+            )
+    spec = PartitionSpec(None, "data") if stacked else PartitionSpec("data")
+    return jax.device_put(batch, NamedSharding(mesh, spec))

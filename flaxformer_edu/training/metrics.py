@@ -1,0 +1,101 @@
+"""Metrics of a run: fetched from the device without stopping it, one line of JSON a step, exact after a resume."""
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from flaxformer_edu.errors import InputError
+from flaxformer_edu.training.tensorboard import TensorBoard
+
+IN_FLIGHT = 4  # calls the device may be behind the host
+FETCH_SECONDS = 0.5
+Row = dict[str, Any]
+
+
+class DivergedError(InputError):
+    """The loss or the parameters are no longer finite."""
+
+
+class MetricsLog:
+    """The rows of a run, `{"step": 1, "loss": 2.3, ...}`, in memory and, where a path is given, in a file.
+
+    A step's metrics stay on the device until some later calls are done, so that it never waits for the host.
+    """
+
+    def __init__(self, path: Path | None = None, *, step: int = 0, board: TensorBoard | None = None):
+        """Go on from `step`: later rows of the file, written before the run was stopped, will be written again."""
+        self.rows: list[Row] = []
+        self._pending: list[tuple[int, dict[str, jax.Array]]] = []
+        self._fetched = time.monotonic()
+        self._file = None
+        self._board = board
+        if path is not None:
+            self.rows, size = read_rows(path, step)
+            self._file = path.open("ab")
+            self._file.truncate(size)
+
+    def add(self, step: int, metrics: dict[str, jax.Array]) -> bool:
+        """Note a call's metrics, of the step or steps that end with `step`; True where earlier ones were fetched."""
+        self._pending.append((step, metrics))
+        if len(self._pending) > IN_FLIGHT:
+            jax.block_until_ready(self._pending[-1 - IN_FLIGHT][1])
+        if time.monotonic() - self._fetched < FETCH_SECONDS or len(self._pending) <= IN_FLIGHT:
+            return False
+        self.fetch(keep=IN_FLIGHT)
+        return True
+
+    def fetch(self, *, keep: int = 0) -> None:
+        """Write the rows of all calls but the last `keep`. Raises DivergedError at the first one not finite."""
+        ready = self._pending[: len(self._pending) - keep]
+        self._pending = self._pending[len(ready) :]
+        for (step, _), metrics in zip(ready, jax.device_get([metrics for _, metrics in ready]), strict=True):
+            columns = {name: np.atleast_1d(values) for name, values in metrics.items()}
+            losses = columns.pop("loss")
+            for i, row_step in enumerate(range(step - len(losses) + 1, step + 1)):
+                if not math.isfinite(losses[i]):
+                    raise DivergedError(f"the loss is {losses[i]} at step {row_step}")
+                others = {name: float(values[i]) for name, values in columns.items()}
+                self.write({"step": row_step, "loss": float(losses[i]), **others})
+        self._fetched = time.monotonic()
+
+    def write(self, row: Row) -> None:
+        """Add one row."""
+        self.rows.append(row)
+        if self._file is not None:
+            finite = {name: value if math.isfinite(value) else None for name, value in row.items()}
+            self._file.write(json.dumps(finite, allow_nan=False).encode() + b"\n")
+        if self._board is not None:
+            self._board.write(row)
+
+    def flush(self) -> None:
+        """See to it that all rows are on the disk, before a checkpoint that counts on them."""
+        if self._file is not None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def __enter__(self) -> "MetricsLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def read_rows(path: Path, last_step: float = math.inf) -> tuple[list[Row], int]:
+    """The rows of a metrics file up to `last_step`, and how many bytes they take; a last line cut short is left out."""
+    rows, size = [], 0
+    if path.exists():
+        for line in path.read_bytes().splitlines(keepends=True):
+            if not line.endswith(b"\n") or (row := json.loads(line))["step"] > last_step:
+                break
+            rows.append(row)
+            size += len(line)
+    return rows, size

@@ -1,0 +1,88 @@
+"""Optimisers by name, with the meaning and the defaults they have in PyTorch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, ArrayLike, PyTree
+
+from flaxformer_edu.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimiser:
+    """An optimiser and its learning rate over time.
+
+    sgd: `momentum` as in torch.optim.SGD (default 0).
+    adam: torch.optim.Adam; its weight decay is added to the gradient (L2) and so scaled like the gradient.
+    adamw: torch.optim.AdamW; its weight decay is decoupled (Loshchilov and Hutter 2019), times the learning rate.
+
+    `weight_decay` None stands for PyTorch's default: 0 for sgd and adam, 0.01 for adamw (optax's would be 0.0001).
+    `decay` "all" applies it to every parameter, as PyTorch does unless told otherwise; "weights" spares biases and the
+    scales of norms. The learning rate rises linearly over `warmup_steps`, and then stays ("constant") or falls along a
+    half cosine to `final_fraction` of itself at the last step ("cosine").
+    """
+
+    name: Literal["sgd", "adam", "adamw"] = "adamw"
+    learning_rate: float = 1e-3
+    momentum: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-8
+    weight_decay: float | None = None
+    decay: Literal["all", "weights"] = "all"
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_steps: int = 0
+    final_fraction: float = 0.0
+
+    def __post_init__(self):
+        if self.name not in OPTIMISERS:
+            raise InputError(f"no optimiser is named {self.name!r}: choose one of {', '.join(OPTIMISERS)}")
+        if self.learning_rate <= 0:
+            raise InputError(f"learning_rate is {self.learning_rate}, expected a number above 0")
+
+    def build(self, steps: int) -> optax.GradientTransformation:
+        """The optimiser for a run of that many steps."""
+        rate = self.learning_rates(steps)
+        mask = is_weight if self.decay == "weights" else None
+        weight_decay = (0.01 if self.name == "adamw" else 0.0) if self.weight_decay is None else self.weight_decay
+        return OPTIMISERS[self.name](self, rate, weight_decay, mask)
+
+    def learning_rates(self, steps: int) -> optax.Schedule:
+        """The learning rate as a function of the step, counted from 0."""
+        warmup, peak = self.warmup_steps, self.learning_rate
+        if not 0 <= warmup <= steps:
+            raise InputError(f"warmup_steps is {warmup}, expected 0 to {steps}, the steps of the run")
+
+        def rate(count: ArrayLike) -> Array:
+            step = jnp.asarray(count, jnp.result_type(float))
+            rising = (step + 1) / (warmup + 1)
+            past = jnp.clip((step - warmup) / max(1, steps - warmup), 0, 1)
+            cosine = self.final_fraction + (1 - self.final_fraction) * (1 + jnp.cos(jnp.pi * past)) / 2
+            return peak * jnp.minimum(rising, 1 if self.schedule == "constant" else cosine)
+
+        return rate
+
+
+def is_weight(params: PyTree) -> PyTree:
+    """True for each parameter but the biases and the norms' scales, which are known by their names."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in ("bias", "scale"), params)
+
+
+def _sgd(o: Optimiser, rate: optax.Schedule, weight_decay: float, mask: Any) -> optax.GradientTransformation:
+    return optax.chain(
+        optax.add_decayed_weights(weight_decay, mask), optax.sgd(rate, momentum=o.momentum if o.momentum else None)
+    )
+
+
+def _adam(o: Optimiser, rate: optax.Schedule, weight_decay: float, mask: Any) -> optax.GradientTransformation:
+    return optax.chain(optax.add_decayed_weights(weight_decay, mask), optax.adam(rate, *o.betas, eps=o.epsilon))
+
+
+def _adamw(o: Optimiser, rate: optax.Schedule, weight_decay: float, mask: Any) -> optax.GradientTransformation:
+    return optax.adamw(rate, *o.betas, eps=o.epsilon, weight_decay=weight_decay, mask=mask)
+
+
+OPTIMISERS: dict[str, Callable[..., optax.GradientTransformation]] = {"sgd": _sgd, "adam": _adam, "adamw": _adamw}

@@ -1,0 +1,93 @@
+"""What the recipes in `train/` have in common: their options, and how their figures and failures are reported."""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import jax.numpy as jnp
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from tyro.conf import arg
+
+from flaxformer_edu.errors import InputError
+from flaxformer_edu.training.folder import write_json
+from flaxformer_edu.training.mesh import use_devices
+
+ELSEWHERE = ("data", "out", "devices", "json", "tensorboard")  # options that change nothing about the result
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeConfig:
+    """Options of every recipe."""
+
+    data: Annotated[Path | None, arg(metavar="FOLDER")] = None
+    """Where the data is, if not in the cache."""
+    out: Annotated[Path | None, arg(metavar="FOLDER")] = None
+    """Keep checkpoints, metrics and curves here; a run that the folder holds already is resumed."""
+    epochs: int | None = None
+    """Default: the preset's."""
+    batch_size: int | None = None
+    """Default: the preset's."""
+    learning_rate: float | None = None
+    """The highest one of the schedule. Default: the preset's."""
+    seed: int = 0
+    """What parameters, batches, dropout and augmentation are drawn from."""
+    devices: int = min(2, os.cpu_count() or 1)
+    """Present the processor as so many devices, which share each batch; without effect on GPUs and TPUs."""
+    dtype: Literal["float32", "bfloat16"] | None = None
+    """The type of the computation; parameters stay float32. Default: the preset's."""
+    tensorboard: bool = False
+    """Write the metrics for TensorBoard too, into the --out folder."""
+    json: Annotated[Path | None, arg(metavar="FILE")] = None
+    """Write the figures to this file too."""
+
+    def override(self, preset: Any) -> Any:
+        """The preset (a dataclass) with what the command line says otherwise."""
+        given = {name: getattr(self, name) for name in ("epochs", "batch_size", "dtype")}
+        if self.learning_rate is not None:
+            given["optimiser"] = dataclasses.replace(preset.optimiser, learning_rate=self.learning_rate)
+        for name in ("epochs", "batch_size"):
+            if given[name] is not None and given[name] < 1:
+                raise InputError(f"{name} is {given[name]}, expected 1 or more")
+        return dataclasses.replace(preset, **{name: value for name, value in given.items() if value is not None})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What must be the same for a run to be resumed."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in ELSEWHERE}
+
+
+Config = TypeVar("Config", bound=RecipeConfig)
+
+
+def compute_dtype(name: str) -> Any:
+    """What to hand to a model as `dtype`: None, promotion, for float32."""
+    return None if name == "float32" else jnp.dtype(name)
+
+
+def report(title: str, figures: Mapping[str, Any], file: Path | None) -> None:
+    """Print the figures as a table, and write them to the file if there is one."""
+    table = Table(title=title, show_header=False)
+    for name, value in figures.items():
+        table.add_row(name.replace("_", " "), f"{value:.4f}" if isinstance(value, float) else str(value))
+    Console().print(table)
+    if file is not None:
+        write_json(file, dict(figures))
+
+
+def main(config_class: type[Config], run: Callable[[Config], int | None], description: str) -> None:
+    """Run a recipe from the command line: wrong input becomes one line on standard error and exit status 2."""
+    config = tyro.cli(config_class, description=description)
+    try:
+        use_devices(config.devices)
+        status = run(config)
+    except (InputError, FileNotFoundError) as error:
+        Console(stderr=True).print("[red]error:[/red]", escape(str(error)), highlight=False, soft_wrap=True)
+        status = 2
+    sys.exit(status or 0)
