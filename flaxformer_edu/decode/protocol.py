@@ -17,20 +17,42 @@ Prompt = Int[Array | np.ndarray, "batch prompt"]
 class SequenceConfig(Protocol):
     """The configuration of a model that writes sequences: its special tokens, and how many tokens it can write."""
 
-    vocab: int
-    max_length: int
-    padding_id: int
-    start_id: int
-    end_id: int
+    @property
+    def vocab(self) -> int:
+        """How many tokens there are."""
+        ...
+
+    @property
+    def max_length(self) -> int:
+        """How many tokens it can write."""
+        ...
+
+    @property
+    def padding_id(self) -> int:
+        """What follows the end."""
+        ...
+
+    @property
+    def start_id(self) -> int:
+        """What stands before the first token."""
+        ...
+
+    @property
+    def end_id(self) -> int:
+        """What it writes last."""
+        ...
 
 
 @runtime_checkable
 class CachedDecoder(Protocol):
     """A model that can be run one token at a time. It must be a pytree, as every `nnx.Module` is."""
 
-    config: SequenceConfig
+    @property
+    def config(self) -> SequenceConfig:
+        """Its configuration."""
+        ...
 
-    def start(self, inputs: PyTree, length: int) -> tuple[PyTree, PyTree]:
+    def start(self, inputs: PyTree, length: int, /) -> tuple[PyTree, PyTree]:
         """What the inputs come to, which every step needs and none changes, and an empty cache for `length` tokens.
 
         The batch is the first axis of every array in both.
@@ -38,7 +60,7 @@ class CachedDecoder(Protocol):
         ...
 
     def step(
-        self, tokens: Int[Array, "batch"], position: Int[Array, ""], memory: PyTree, cache: PyTree
+        self, tokens: Int[Array, "batch"], position: Int[Array, ""], memory: PyTree, cache: PyTree, /
     ) -> tuple[Float[Array, "batch vocab"], PyTree]:
         """The logits of the tokens that follow those at `position`, and the cache with these in it.
 

@@ -1,4 +1,15 @@
-"""Training: a pure step, the loop around it, and runs that can be stopped at any moment."""
+"""Training: a pure step, the loop around it, and runs that can be stopped at any moment.
+
+    def loss_fn(model, batch, rngs):
+        logits = model(batch["images"], rngs=rngs)
+        return cross_entropy(logits, batch["labels"]).mean(), {"accuracy": accuracy(logits, batch["labels"]).mean()}
+
+    optimiser = Optimiser(name="adam", learning_rate=1e-4)
+    result = fit(model, loss_fn, optimiser, train, LoopConfig(steps=500), folder=folder)
+    model, notes = open_model(folder)
+
+`step` holds what a step computes, `loop` what surrounds it.
+"""
 
 from flaxformer_edu.training.config import LoopConfig
 from flaxformer_edu.training.curves import draw_curves

@@ -15,6 +15,7 @@ STEPS, KILLS = 45, 10
 
 def child(folder: Path, cache: Path, connection: Connection | None = None) -> None:
     """Train in a process of its own, which asks its parent before every step."""
+    jax.config.update("jax_platforms", "cpu")  # an accelerator's memory belongs to the parent
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
