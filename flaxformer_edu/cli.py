@@ -127,6 +127,65 @@ def data(
     return action()
 
 
+@app.command
+def caption(
+    pictures: Positional[tuple[Path, ...]] = (),
+    *,
+    checkpoint: Annotated[Path, arg(metavar="FOLDER")],
+    data: Annotated[Path | None, arg(metavar="FOLDER")] = None,
+    split: Literal["train", "val"] = "val",
+    index: tuple[int, ...] = (),
+    out: Annotated[Path | None, arg(metavar="FILE")] = None,
+    json: Annotated[Path | None, arg(metavar="FILE")] = None,
+) -> int:
+    """Say in a sentence what is on pictures, with a captioner trained by `python -m train.captioning --out FOLDER`.
+
+    A model trained on pixels is given image files, or pictures of a data folder; one trained on features can be given
+    the pictures of its data folder alone, whose features are there.
+
+    For example:
+    $ flaxformer-edu caption --checkpoint runs/pixels beach.jpg dog.jpg --out captions.png
+    $ flaxformer-edu caption --checkpoint runs/coco --data coco_captioning --split val --index 3 5 9
+
+    Args:
+        pictures: image files.
+        checkpoint: the folder that training wrote to.
+        data: a folder in the layout of CS231n's coco_captioning, whose pictures `index` names.
+        split: the part of it.
+        index: the pictures' numbers there, from 0.
+        out: also draw the pictures with their captions (.png, .pdf, .svg, .jpg).
+        json: also write the rows to this file.
+    """
+    from flaxformer_edu.commands.caption import caption as run
+
+    return run(pictures, checkpoint=checkpoint, data=data, split=split, index=index, out=out, json=json)
+
+
+@app.command
+def classify(
+    pictures: Positional[tuple[Path, ...]],
+    *,
+    checkpoint: Annotated[Path, arg(metavar="FOLDER")],
+    out: Annotated[Path | None, arg(metavar="FILE")] = None,
+    json: Annotated[Path | None, arg(metavar="FILE")] = None,
+) -> int:
+    """Say what is on pictures, with a Vision Transformer trained by `python -m train.vit --out FOLDER`.
+
+    For example:
+    $ flaxformer-edu classify --checkpoint runs/cifar10 cat.jpg ship.png
+    $ flaxformer-edu classify --checkpoint runs/cifar10 cat.jpg --out classified.png --json classes.json
+
+    Args:
+        pictures: image files; the middle square of each is resized to what the model was trained on.
+        checkpoint: the folder that training wrote to.
+        out: also draw the pictures with their classes (.png, .pdf, .svg, .jpg).
+        json: also write the rows to this file.
+    """
+    from flaxformer_edu.commands.classify import classify as run
+
+    return run(pictures, checkpoint=checkpoint, out=out, json=json)
+
+
 def main() -> None:
     """Run the subcommand; wrong input becomes one line on standard error and exit status 2."""
     try:

@@ -18,7 +18,9 @@ def run(monkeypatch, *arguments):
     return end.value.code
 
 
-@pytest.mark.parametrize("command", ["verify", "demo", "data", "data list", "data fetch", "data show"])
+@pytest.mark.parametrize(
+    "command", ["verify", "demo", "data", "data list", "data fetch", "data show", "caption", "classify"]
+)
 def test_help_has_examples(monkeypatch, capsys, command):
     assert run(monkeypatch, *command.split(), "--help") == 0
     assert f"$ flaxformer-edu {command}" in capsys.readouterr().out

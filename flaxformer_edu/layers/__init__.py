@@ -5,7 +5,7 @@ from flaxformer_edu.layers.blocks import BlockConfig, Decoder, DecoderBlock, Enc
 from flaxformer_edu.layers.dropout import MaskSource, Randomness, RecordedMasks, dropout, hashed_mask
 from flaxformer_edu.layers.feed_forward import FeedForward
 from flaxformer_edu.layers.masks import causal_mask, padding_mask
-from flaxformer_edu.layers.patches import PatchEmbedding, patchify
+from flaxformer_edu.layers.patches import ConvStem, PatchEmbedding, patchify
 from flaxformer_edu.layers.positions import (
     LearnedPositions,
     Rotary,
@@ -16,6 +16,7 @@ from flaxformer_edu.layers.positions import (
 
 __all__ = [
     "BlockConfig",
+    "ConvStem",
     "Decoder",
     "DecoderBlock",
     "Encoder",

@@ -2,5 +2,13 @@
 
 from flaxformer_edu.models.captioning import CaptioningConfig, CaptioningTransformer
 from flaxformer_edu.models.vit import VisionTransformer, ViTConfig
+from flaxformer_edu.models.vit_captioner import ViTCaptioner, ViTCaptionerConfig
 
-__all__ = ["CaptioningConfig", "CaptioningTransformer", "ViTConfig", "VisionTransformer"]
+__all__ = [
+    "CaptioningConfig",
+    "CaptioningTransformer",
+    "ViTCaptioner",
+    "ViTCaptionerConfig",
+    "ViTConfig",
+    "VisionTransformer",
+]

@@ -26,10 +26,11 @@ def cutmix(
     chosen, area, place = jax.random.split(key, 3)
     size = jnp.array([height, width])
     mixed = jax.random.bernoulli(chosen, shape=(batch, 1))
-    sides = jnp.where(mixed, jnp.sqrt(jax.random.uniform(area, (batch, 1))), 0) * size
-    centres = jax.random.uniform(place, (batch, 2)) * size
-    first, last = jnp.round(centres - sides / 2), jnp.round(centres + sides / 2)
-    rows, columns = ((first[:, i, None] <= jnp.arange(n)) & (jnp.arange(n) < last[:, i, None]) for i, n in enumerate((height, width)))
+    half = jnp.where(mixed, jnp.sqrt(jax.random.uniform(area, (batch, 1))), 0) * size / 2
+    centre = jax.random.uniform(place, (batch, 2)) * size
+    first, last = jnp.round(centre - half), jnp.round(centre + half)
+    rows = (first[:, :1] <= jnp.arange(height)) & (jnp.arange(height) < last[:, :1])
+    columns = (first[:, 1:] <= jnp.arange(width)) & (jnp.arange(width) < last[:, 1:])
     inside = rows[:, :, None] & columns[:, None, :]
     return jnp.where(inside[..., None], jnp.roll(images, 1, axis=0), images), 1 - inside.mean(axis=(1, 2))
 

@@ -1,0 +1,79 @@
+"""`flaxformer-edu caption`: pictures, or their features, in words, by a captioner that was trained here."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from flaxformer_edu import plots
+from flaxformer_edu.commands.checkpoint import (
+    Picture,
+    check_figure_name,
+    model_images,
+    open_checkpoint,
+    read_pictures,
+    save_figure,
+)
+from flaxformer_edu.data import load_coco
+from flaxformer_edu.errors import InputError
+from flaxformer_edu.models import CaptioningTransformer
+from flaxformer_edu.models.vit_captioner import ViTCaptioner
+from flaxformer_edu.training.captions import write_captions
+from flaxformer_edu.training.folder import write_json
+
+
+def caption(
+    pictures: tuple[Path, ...] = (),
+    *,
+    checkpoint: Path,
+    data: Path | None = None,
+    split: Literal["train", "val"] = "val",
+    index: tuple[int, ...] = (),
+    out: Path | None = None,
+    json: Path | None = None,
+) -> int:
+    """Print what the model says about pictures, or about those of a data folder. Raises InputError where it cannot."""
+    if bool(pictures) == bool(index) or bool(index) != (data is not None):
+        raise InputError("nothing to caption: name image files, or else --data FOLDER and --index with its pictures")
+    if out is not None:
+        check_figure_name(out)
+    remedy = "which does not write captions: for classes use `flaxformer-edu classify`"
+    model, notes = open_checkpoint(checkpoint, (CaptioningTransformer,), ("idx_to_word", "mean", "std"), remedy)
+    sees_pixels = isinstance(model, ViTCaptioner)
+    if pictures and not sees_pixels:
+        raise InputError(
+            f"{checkpoint} holds a model that sees features, not pictures: hand in --data FOLDER and --index, "
+            "or train one on pixels (python -m train.captioning --preset pixels)"
+        )
+    loaded = None if data is None else chosen(data, split, index)
+    names = [str(path) for path in pictures] if loaded is None else loaded["urls"]
+    shown: list[Picture] = []
+    if sees_pixels or out is not None:
+        shown = read_pictures(names, data or Path())
+    if sees_pixels:
+        inputs = model_images(shown, model.config.vision.image_size, model.config.vision.channels, notes)
+    elif loaded is not None:
+        inputs = loaded["features"]
+    texts = write_captions(model, inputs, list(notes["idx_to_word"]))
+    rows = [{"picture": name, "caption": text} for name, text in zip(names, texts, strict=True)]
+    table = Table("picture", "caption")
+    for row in rows:
+        table.add_row(row["picture"], row["caption"])
+    Console().print(table)
+    if out is not None:
+        save_figure(plots.captioned_pictures(shown, texts), out)
+    if json is not None:
+        write_json(json, rows)
+    return 0
+
+
+def chosen(folder: Path, split: str, index: tuple[int, ...]) -> dict[str, Any]:
+    """The `urls` and `features` of some pictures of a data folder."""
+    data = load_coco(folder)
+    number = len(data[f"{split}_urls"])
+    if wrong := [i for i in index if not 0 <= i < number]:
+        raise InputError(f"index {wrong[0]} is outside {folder}, whose split {split} has pictures 0 to {number - 1}")
+    at = np.array(index)
+    return {"urls": [str(url) for url in data[f"{split}_urls"][at]], "features": data[f"{split}_features"][at]}

@@ -1,0 +1,62 @@
+"""`flaxformer-edu classify`: the classes of pictures, by a Vision Transformer that was trained here."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from flaxformer_edu import plots
+from flaxformer_edu.commands.checkpoint import (
+    check_figure_name,
+    model_images,
+    open_checkpoint,
+    read_pictures,
+    save_figure,
+)
+from flaxformer_edu.errors import InputError
+from flaxformer_edu.models import VisionTransformer
+from flaxformer_edu.training.folder import write_json
+
+CONSIDERED = 3  # classes shown a picture
+
+
+def classify(
+    pictures: tuple[Path, ...],
+    *,
+    checkpoint: Path,
+    out: Path | None = None,
+    json: Path | None = None,
+) -> int:
+    """Print what the model takes the pictures for. Raises InputError where there is no such model, or no picture."""
+    if not pictures:
+        raise InputError("no picture is given: name at least one image file")
+    if out is not None:
+        check_figure_name(out)
+    remedy = "which does not classify pictures: for captions use `flaxformer-edu caption`"
+    model, notes = open_checkpoint(checkpoint, (VisionTransformer,), ("class_names", "mean", "std"), remedy)
+    shown = read_pictures(pictures)
+    images = model_images(shown, model.config.image_size, model.config.channels, notes)
+    probabilities = np.asarray(jax.nn.softmax(model(images).astype(np.float32)))
+    rows = []
+    for path, row in zip(pictures, probabilities, strict=True):
+        best = np.argsort(-row)[:CONSIDERED]
+        classes = [{"class": notes["class_names"][i], "probability": float(row[i])} for i in best]
+        rows.append({"picture": str(path), "classes": classes})
+    Console().print(table(rows))
+    if out is not None:
+        titles = ["{class} ({probability:.2f})".format(**row["classes"][0]) for row in rows]
+        save_figure(plots.captioned_pictures(shown, titles), out)
+    if json is not None:
+        write_json(json, rows)
+    return 0
+
+
+def table(rows: list[dict]) -> Table:
+    """Picture, and the likeliest classes with their probabilities."""
+    result = Table("picture", "class", "and next")
+    for row in rows:
+        first, *others = ["{class} {probability:.3f}".format(**entry) for entry in row["classes"]]
+        result.add_row(row["picture"], first, ", ".join(others))
+    return result

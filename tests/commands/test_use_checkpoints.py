@@ -1,0 +1,100 @@
+"""`flaxformer-edu caption` and `classify`: tables, files, pictures, and errors that name the remedy."""
+
+import json
+
+import numpy as np
+import pytest
+from flax import nnx
+from PIL import Image
+
+from flaxformer_edu.commands.caption import caption
+from flaxformer_edu.commands.classify import classify
+from flaxformer_edu.data import write_pictures
+from flaxformer_edu.errors import InputError
+from flaxformer_edu.models import CaptioningConfig, CaptioningTransformer, VisionTransformer, ViTConfig
+from flaxformer_edu.models.vit_captioner import ViTCaptioner, ViTCaptionerConfig
+from flaxformer_edu.training import save_model
+
+WORDS = ("<NULL>", "<START>", "<END>", "<UNK>", "a", "red", "ball")
+PIXELS = {"mean": (0.5,), "std": (0.25,)}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Three checkpoints, a picture, a file that is none, and a captioning folder."""
+    folder = tmp_path_factory.mktemp("place")
+    vit = VisionTransformer(ViTConfig.digits(classes=3), rngs=nnx.Rngs(0))
+    vit.head.bias[...] = np.array([0.0, 9.0, 4.0])
+    save_model(folder / "vit", vit, notes={"class_names": ("zero", "one", "two"), **PIXELS})
+    save_model(folder / "bare", vit)
+    captioner = CaptioningTransformer(
+        CaptioningConfig.cs231n(vocab=7, features=30, width=8, max_length=4), rngs=nnx.Rngs(0)
+    )
+    save_model(folder / "features", captioner, notes={"idx_to_word": WORDS, **PIXELS})
+    seeing = ViTCaptioner(ViTCaptionerConfig.small(vocab=7, image_size=16, max_length=4), rngs=nnx.Rngs(0))
+    seeing.output.bias[...] = np.array([0, 0, 0, 0, 0, 50.0, 0])
+    save_model(folder / "pixels", seeing, notes={"idx_to_word": WORDS, **PIXELS})
+    Image.fromarray(np.full((20, 30, 3), 200, np.uint8)).save(folder / "picture.png")
+    (folder / "text.png").write_text("no picture")
+    write_pictures(folder / "data", seed=1, train=30, val=12)
+    return folder
+
+
+def test_classify(place, tmp_path, capsys):
+    out, file = tmp_path / "sheet.png", tmp_path / "rows.json"
+    assert classify((place / "picture.png",) * 2, checkpoint=place / "vit", out=out, json=file) == 0
+    assert "one 0." in capsys.readouterr().out
+    rows = json.loads(file.read_text())
+    assert [row["classes"][0]["class"] for row in rows] == ["one", "one"]
+    assert sum(entry["probability"] for entry in rows[0]["classes"]) == pytest.approx(1)
+    assert np.asarray(Image.open(out).convert("L")).min() < 100
+
+
+def test_caption_from_pixels(place, tmp_path, capsys):
+    out = tmp_path / "sheet.png"
+    assert caption((place / "picture.png",), checkpoint=place / "pixels", out=out) == 0
+    assert "red red red red" in capsys.readouterr().out
+    assert out.stat().st_size > 1000
+    assert caption(checkpoint=place / "pixels", data=place / "data", index=(3,)) == 0
+    assert "val_00003.png" in capsys.readouterr().out
+
+
+def test_caption_from_features(place, tmp_path):
+    out, file = tmp_path / "sheet.pdf", tmp_path / "rows.json"
+    options = {"checkpoint": place / "features", "data": place / "data", "split": "train", "index": (0, 29)}
+    assert caption(**options, out=out, json=file) == 0
+    named = [row["picture"] for row in json.loads(file.read_text())]
+    assert named == ["pictures/train_00000.png", "pictures/train_00029.png"]
+    assert out.read_bytes().startswith(b"%PDF")
+
+
+def test_what_cannot_be_done_is_said(place, tmp_path):
+    picture, data = (place / "picture.png",), place / "data"
+    with pytest.raises(InputError, match=r"no checkpoint .*none: hand in the folder that training wrote to"):
+        classify(picture, checkpoint=place / "none")
+    with pytest.raises(InputError, match="holds no model"):
+        classify(picture, checkpoint=data)
+    with pytest.raises(InputError, match=r"holds a CaptioningTransformer, .* use `flaxformer-edu caption`"):
+        classify(picture, checkpoint=place / "features")
+    with pytest.raises(InputError, match=r"holds a VisionTransformer, .* use `flaxformer-edu classify`"):
+        caption(picture, checkpoint=place / "vit")
+    with pytest.raises(InputError, match="saved without class_names, mean, std"):
+        classify(picture, checkpoint=place / "bare")
+    with pytest.raises(InputError, match=r"text\.png is no picture"):
+        classify((place / "text.png",), checkpoint=place / "vit")
+    with pytest.raises(InputError, match=r"no picture .*gone\.png"):
+        caption((place / "gone.png",), checkpoint=place / "pixels")
+    with pytest.raises(InputError, match="sees features, not pictures: hand in --data"):
+        caption(picture, checkpoint=place / "features")
+    with pytest.raises(InputError, match=r"index 12 is outside .* pictures 0 to 11"):
+        caption(checkpoint=place / "features", data=data, index=(3, 12))
+    wide = write_pictures(tmp_path / "wide", seed=1, train=40, val=12)
+    with pytest.raises(InputError, match=r"features has shape .* features=30"):
+        caption(checkpoint=place / "features", data=wide, index=(0,))
+    with pytest.raises(InputError, match="name at least one image file"):
+        classify((), checkpoint=place / "vit")
+    for wrong in ({}, {"index": (1,)}, {"data": data}, {"pictures": picture, "index": (1,), "data": data}):
+        with pytest.raises(InputError, match="nothing to caption"):
+            caption(**wrong, checkpoint=place / "pixels")
+    with pytest.raises(InputError, match=r"sheet\.txt does not end in a kind of picture"):
+        classify(picture, checkpoint=place / "vit", out=tmp_path / "sheet.txt")

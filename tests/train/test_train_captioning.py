@@ -1,0 +1,76 @@
+"""The recipe `train.captioning` on a tiny budget, from features and from pixels; and the scores it prints."""
+
+import builtins
+import json
+
+import numpy as np
+import pytest
+
+from flaxformer_edu.data import CaptionDataset
+from flaxformer_edu.errors import InputError
+from flaxformer_edu.models.vit_captioner import ViTCaptioner
+from flaxformer_edu.training import open_model, read_rows
+from flaxformer_edu.training.captions import bleu, references, word_for_word
+from train import captioning
+
+
+def losses(folder):
+    return [row["loss"] for row in read_rows(folder / "metrics.jsonl")[0] if "loss" in row]
+
+
+def test_learns_a_few_captions_by_heart(drawn, tmp_path):
+    config = captioning.Config(
+        data=drawn, max_train=4, batch_size=4, epochs=60, bleu=True, out=tmp_path / "run", json=tmp_path / "figures"
+    )
+    captioning.run(config)
+    figures = json.loads((tmp_path / "figures").read_text())
+    assert figures["train_word_for_word"] == figures["train_pictures"] == 4
+    assert figures["val_pictures"] == 12
+    assert 0 <= figures["val_bleu4"] <= 1
+    assert figures["loss_of_last_epoch"] < 0.3
+    captioning.run(config)  # resumed at its end
+    again = json.loads((tmp_path / "figures").read_text())
+    del again["examples_per_second"], again["seconds"]
+    assert again.items() <= figures.items()
+
+
+def test_learns_from_pixels(drawn, tmp_path):
+    captioning.run(captioning.Config(data=drawn, preset="pixels", batch_size=12, epochs=4, out=tmp_path))
+    assert np.mean(losses(tmp_path)[-3:]) < 0.8 * losses(tmp_path)[0]
+    model, notes = open_model(tmp_path)
+    assert isinstance(model, ViTCaptioner)
+    assert notes["idx_to_word"][:2] == ("<NULL>", "<START>")
+
+
+def test_references_are_gathered_by_picture():
+    captions = np.array([[1, 4, 5, 2], [1, 5, 2, 0], [1, 4, 2, 0]])
+    dataset = CaptionDataset(name="x", captions=captions, image_idxs=np.array([7, 3, 7]), tables={})
+    words = ["<NULL>", "<START>", "<END>", "<UNK>", "a", "b"]
+    assert references(dataset, words) == {7: ["a b", "a"], 3: ["b"]}
+    assert word_for_word(["a", "a"], [["a b", "a"], ["b"]]) == 1
+
+
+def test_bleu():
+    people = [["a dog runs on the grass", "x"], ["two men sit on a bench", "y"]]
+    assert bleu([theirs[0] for theirs in people], people) == pytest.approx(1)
+    assert bleu(["x", "y"], [["a b c d e", "f"], ["g", "h"]]) == 0
+    # Papineni et al. 2002: clipped precisions 5/6, 3/5, 2/4, 1/3 of n-grams, no brevity penalty
+    expected = (5 / 6 * 3 / 5 * 2 / 4 * 1 / 3) ** 0.25
+    assert bleu(["the cat sat on green mats"], [["the cat sat on the mats"]]) == pytest.approx(expected, abs=0.05)
+
+
+def test_an_unknown_word_matches_nothing():
+    assert bleu(["a b c <UNK> d"], [["a b c <UNK> d"]]) < 1
+
+
+def test_sacrebleu_missing_is_said_before_training(drawn, monkeypatch):
+    real = builtins.__import__
+
+    def refuse(name, *rest, **more):
+        if name == "sacrebleu":
+            raise ImportError(name)
+        return real(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(InputError, match="pip install sacrebleu"):
+        captioning.run(captioning.Config(data=drawn, bleu=True))

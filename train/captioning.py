@@ -1,0 +1,144 @@
+"""Train a Transformer to caption pictures: from their features, as in CS231n, or end to end from their pixels.
+
+For example:
+$ python -m train.captioning --out runs/overfit
+$ python -m train.captioning --data coco_captioning --out runs/course --json figures.json
+$ python -m train.captioning --data coco_captioning --preset tuned --bleu --out runs/coco
+$ python -m train.captioning --preset pixels --out runs/pixels
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from flax import nnx
+
+from flaxformer_edu.data import CaptionDataset, caption_dataset, load_coco, normalise, picture_set, read_images
+from flaxformer_edu.data.batches import Batches, evaluation_batches
+from flaxformer_edu.models import CaptioningConfig, CaptioningTransformer
+from flaxformer_edu.models.vit_captioner import ViTCaptioner, ViTCaptionerConfig
+from flaxformer_edu.training import LoopConfig, Optimiser, fit, recipe
+from flaxformer_edu.training.captions import bleu, references, require_sacrebleu, word_for_word, write_captions
+from flaxformer_edu.training.tasks import Task, captioning
+
+MEAN, STD = (0.5,), (0.25,)  # of pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """A model, and how it is trained; `image_size` is None where the model sees features."""
+
+    model: Callable[..., CaptioningConfig]
+    optimiser: Optimiser
+    epochs: int
+    batch_size: int
+    max_train: int | None = None
+    image_size: int | None = None
+    warmup: float = 0.0
+    dtype: str = "float32"
+
+
+def tuned(*, vocab: int, features: int, max_length: int) -> CaptioningConfig:
+    """Pre-norm, with more dropout and a smaller feed-forward network than the course's."""
+    config = CaptioningConfig.cs231n(vocab=vocab, features=features, heads=4, max_length=max_length)
+    return replace(config, norm="pre", hidden=512, dropout=0.2)
+
+
+adam = Optimiser(name="adam", learning_rate=1e-3, schedule="cosine")
+adamw = Optimiser(name="adamw", learning_rate=1e-3, weight_decay=0.05, schedule="cosine", decay="weights")
+PRESETS = {
+    "cs231n": Preset(
+        model=CaptioningConfig.cs231n, optimiser=replace(adam, final_fraction=0.3),
+        epochs=100, batch_size=25, max_train=50,
+    ),
+    "tuned": Preset(model=tuned, optimiser=adamw, epochs=10, batch_size=64, warmup=0.05),
+    "pixels": Preset(
+        model=ViTCaptionerConfig.small, optimiser=adamw, epochs=15, batch_size=50, warmup=0.1, image_size=64
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(recipe.RecipeConfig):
+    """The command line."""
+
+    preset: Literal["cs231n", "tuned", "pixels"] = "cs231n"
+    """cs231n: the course's overfitting task; tuned: the whole set; pixels: end to end from the pictures."""
+    max_train: int | None = None
+    """Train on so many captions, 0 for all. Default: the preset's."""
+    bleu: bool = False
+    """Score the captions of the validation pictures by BLEU-4 (needs sacrebleu)."""
+
+
+def from_pixels(task: Task) -> Task:
+    """The same task on uint8 `images`."""
+
+    def normalised(batch: dict[str, Any]) -> dict[str, Any]:
+        return {**batch, "images": normalise(batch["images"], MEAN, STD)}
+
+    return Task(
+        lambda model, batch, rngs: task.loss_fn(model, normalised(batch), rngs),
+        lambda model, batch: task.evaluate_fn(model, normalised(batch)),
+    )
+
+
+def scores(model: Any, dataset: CaptionDataset, words: list[str], *, with_bleu: bool) -> dict[str, Any]:
+    """How many of the set's pictures are captioned word for word as by one of those who described them; and BLEU-4."""
+    people = references(dataset, words)
+    inputs = next(iter(dataset.tables.values()))[np.array(list(people))]
+    inputs = normalise(inputs, MEAN, STD) if inputs.dtype == np.uint8 else inputs
+    captions, theirs = write_captions(model, inputs, words), list(people.values())
+    figures: dict[str, Any] = {"pictures": len(people), "word_for_word": word_for_word(captions, theirs)}
+    return {**figures, "bleu4": bleu(captions, theirs)} if with_bleu else figures
+
+
+def run(config: Config) -> None:
+    if config.bleu:
+        require_sacrebleu()  # better now than after the training
+    preset = config.override(PRESETS[config.preset])
+    max_train = preset.max_train if config.max_train is None else config.max_train or None
+    folder = config.data or picture_set()
+    data = load_coco(folder, max_train=max_train, seed=config.seed)
+    words, length = data["idx_to_word"], data["train_captions"].shape[1]
+    size = preset.image_size
+    tables: dict[str, dict[str, np.ndarray]] = {"train": {}, "val": {}}
+    if size is not None:
+        tables = {split: {"images": read_images(folder, data[f"{split}_urls"], size)[0]} for split in tables}
+    train, val = (caption_dataset(data, split, **tables[split]) for split in ("train", "val"))
+
+    sizes = {"image_size": size} if size else {"features": data["train_features"].shape[1]}
+    model = preset.model(vocab=len(words), max_length=length, **sizes)
+    task = from_pixels(captioning("images")) if size else captioning()
+    batches = Batches(train, preset.batch_size, seed=config.seed)
+    steps = preset.epochs * batches.steps_per_epoch
+    started = time.monotonic()
+    trained = fit(
+        (ViTCaptioner if size else CaptioningTransformer)(
+            model, rngs=nnx.Rngs(config.seed), dtype=recipe.compute_dtype(preset.dtype)
+        ),
+        task.loss_fn,
+        replace(preset.optimiser, warmup_steps=round(preset.warmup * steps)),
+        batches,
+        LoopConfig(steps=steps, seed=config.seed, evaluate_every=max(batches.steps_per_epoch, steps // 4)),
+        evaluate_fn=task.evaluate_fn,
+        validation=lambda: evaluation_batches(val, 250),
+        folder=config.out,
+        tensorboard=config.tensorboard,
+        settings=config.settings,
+        notes={"idx_to_word": words, "mean": MEAN, "std": STD},
+    )
+    losses = [row["loss"] for row in trained.rows if "loss" in row][-batches.steps_per_epoch :]
+    figures = {"steps": steps, "loss_of_last_epoch": float(np.mean(losses)), "val_loss": trained.rows[-1]["eval_loss"]}
+    if max_train is not None:
+        seen = scores(trained.model, train, words, with_bleu=False)
+        figures |= {f"train_{name}": value for name, value in seen.items()}
+    unseen = scores(trained.model, val, words, with_bleu=config.bleu)
+    figures |= {f"val_{name}": value for name, value in unseen.items()}
+    figures |= {"examples_per_second": trained.examples_per_second, "seconds": time.monotonic() - started}
+    recipe.report(f"Captioning, {folder.name}", figures, config.json)
+
+
+if __name__ == "__main__":
+    recipe.main(Config, run, __doc__ or "")
