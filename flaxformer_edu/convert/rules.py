@@ -72,7 +72,7 @@ class Match:
         stacked = arrays[0] if len(arrays) == 1 else np.stack(arrays)
         if self.pattern is not None:
             stacked = rearrange(stacked, _inverse(self.pattern))
-        return np.ascontiguousarray(stacked)
+        return np.asarray(stacked, order="C")
 
     def torch_shape(self, shapes: Shapes) -> tuple[int, ...]:
         """The shape that PyTorch's tensor must have."""

@@ -1,12 +1,15 @@
 """Models, each with a frozen config whose presets name the published ones."""
 
 from flaxformer_edu.models.captioning import CaptioningConfig, CaptioningTransformer
+from flaxformer_edu.models.seq2seq import Seq2SeqConfig, Seq2SeqTransformer
 from flaxformer_edu.models.vit import VisionTransformer, ViTConfig
 from flaxformer_edu.models.vit_captioner import ViTCaptioner, ViTCaptionerConfig
 
 __all__ = [
     "CaptioningConfig",
     "CaptioningTransformer",
+    "Seq2SeqConfig",
+    "Seq2SeqTransformer",
     "ViTCaptioner",
     "ViTCaptionerConfig",
     "ViTConfig",

@@ -1,5 +1,7 @@
-"""The captioner in small, with weights that make it write many different sentences, and its prompts."""
+"""The captioner and the translator in small, with weights that make them write many different sentences."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,12 +12,7 @@ from flax import nnx
 
 from flaxformer_edu.layers import Rotary
 from flaxformer_edu.models import CaptioningConfig, CaptioningTransformer
-
-STYLES: dict[str, dict[str, Any]] = {
-    "post-norm": {},
-    "pre-norm": {"norm": "pre"},
-    "rotary": {"rotary": Rotary()},
-}
+from flaxformer_edu.models.seq2seq import Seq2SeqConfig, Seq2SeqTransformer
 
 
 def make_captioner(dtype: Any = np.float32, *, vocab: int = 12, max_length: int = 10, **changes: Any):
@@ -37,8 +34,33 @@ def draw(rows: int, *, vocab: int = 12, longest: int = 6, dtype: Any = np.float3
     return random.normal(size=(rows, 6)).astype(dtype), np.where(np.arange(longest) < lengths[:, None], prompt, 0)
 
 
-@pytest.fixture(params=STYLES.values(), ids=STYLES.keys())
-def style(request: pytest.FixtureRequest) -> dict[str, Any]:
+def captioning(rows: int, dtype: Any, **changes: Any) -> tuple[Any, Any, np.ndarray]:
+    return make_captioner(dtype, **changes), *draw(rows, dtype=dtype)
+
+
+def translation(rows: int, dtype: Any) -> tuple[Any, Any, np.ndarray]:
+    sizes = {"width": 16, "hidden": 24, "max_length": 10}
+    config = Seq2SeqConfig.tiny(source_vocab=9, vocab=12, norm="post", activation="gelu", **sizes)
+    model = Seq2SeqTransformer(config, rngs=nnx.Rngs(3), param_dtype=dtype)
+    model = jax.tree.map(lambda x: 1.5 * x, model)
+    model.output.bias[...] = model.output.bias[...].at[2].set(3.0)
+    _, prompt = draw(rows)
+    _, source = draw(rows, vocab=9, longest=8, seed=1)
+    source[:, 0] = np.maximum(source[:, 0], 3)  # at least one word
+    return model, source, prompt
+
+
+CASES: dict[str, Callable[[int, Any], tuple[Any, Any, np.ndarray]]] = {
+    "captioner, post-norm": captioning,
+    "captioner, pre-norm": partial(captioning, norm="pre"),
+    "captioner, rotary": partial(captioning, rotary=Rotary()),
+    "translator": translation,
+}
+
+
+@pytest.fixture(params=CASES.values(), ids=CASES.keys())
+def case(request: pytest.FixtureRequest) -> Callable[[int, Any], tuple[Any, Any, np.ndarray]]:
+    """A function of the number of rows and the type: a model, its inputs, and prompts."""
     return request.param
 
 

@@ -20,14 +20,13 @@ def generated(tokens: np.ndarray, prompt: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.usefixtures("float64")
-def test_a_cache_changes_no_beam_of_1000_prompts(style):
-    model = make_captioner(np.float64, **style)
-    features, prompt = draw(1000, dtype=np.float64)
-    cached = decode.beam_search(model, features, width=3, length_penalty=0.6, prompt=prompt)
-    recomputed = decode.beam_search(WholePrefix(model), features, width=3, length_penalty=0.6, prompt=prompt)
+def test_a_cache_changes_no_beam_of_1000_prompts(case):
+    model, inputs, prompt = case(1000, np.float64)
+    cached = decode.beam_search(model, inputs, width=3, length_penalty=0.6, prompt=prompt)
+    recomputed = decode.beam_search(WholePrefix(model), inputs, width=3, length_penalty=0.6, prompt=prompt)
     np.testing.assert_array_equal(cached.tokens, recomputed.tokens)
     np.testing.assert_allclose(cached.scores, recomputed.scores, rtol=1e-12)
-    greedy = decode.greedy(model, features, prompt=prompt)
+    greedy = decode.greedy(model, inputs, prompt=prompt)
     assert (cached.tokens[:, 0] != greedy).any(axis=1).sum() > 100, "the search finds what greedy finds: shows little"
 
 

@@ -14,25 +14,25 @@ from flaxformer_edu.models import CaptioningTransformer
 
 
 @pytest.mark.usefixtures("float64")
-def test_a_cache_changes_no_token_of_1000_prompts(style):
-    model = make_captioner(np.float64, **style)
-    features, prompt = draw(1000, dtype=np.float64)
-    tokens = decode.greedy(model, features, prompt=prompt)
-    np.testing.assert_array_equal(tokens, decode.greedy(WholePrefix(model), features, prompt=prompt))
+def test_a_cache_changes_no_token_of_1000_prompts(case):
+    model, inputs, prompt = case(1000, np.float64)
+    tokens = decode.greedy(model, inputs, prompt=prompt)
+    np.testing.assert_array_equal(tokens, decode.greedy(WholePrefix(model), inputs, prompt=prompt))
     assert len(np.unique(tokens, axis=0)) > 300, "the captions hardly differ: this shows little"
+    assert 100 < (tokens == 2).any(axis=1).sum() < 900, "too many or too few rows end: this shows little"
     np.testing.assert_array_equal(np.where(prompt, tokens[:, : prompt.shape[1]], 0), prompt)
 
 
-def test_a_step_gives_the_logits_of_the_whole_sequence(style):
-    model = make_captioner(**style)
-    features, _ = draw(8)
+def test_a_step_gives_the_logits_of_the_whole_sequence(case):
+    model, inputs, _ = case(8, np.float32)
     captions = np.random.default_rng(1).integers(0, 12, (8, 10))
-    memory, cache = model.start(features, 10)
+    captions[:, 0] = 1
+    memory, cache = model.start(inputs, 10)
     steps = []
     for position in range(10):
         logits, cache = model.step(jnp.asarray(captions[:, position]), position, memory, cache)
         steps.append(logits)
-    np.testing.assert_allclose(np.stack(steps, axis=1), model(features, captions), atol=1e-5)
+    np.testing.assert_allclose(np.stack(steps, axis=1), model(inputs, captions), atol=1e-5)
 
 
 def test_greedy_is_the_courses_loop():

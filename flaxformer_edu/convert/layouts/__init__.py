@@ -2,11 +2,11 @@
 
 from flax import nnx
 
-from flaxformer_edu.convert.layouts import cs231n
+from flaxformer_edu.convert.layouts import cs231n, torch_nn
 from flaxformer_edu.convert.rules import Layout
 from flaxformer_edu.errors import InputError
 
-LAYOUTS: dict[str, dict[type[nnx.Module], Layout]] = {"cs231n": cs231n.LAYOUTS}
+LAYOUTS: dict[str, dict[type[nnx.Module], Layout]] = {"cs231n": cs231n.LAYOUTS, "torch_nn": torch_nn.LAYOUTS}
 
 
 def find_layout(name: str, model_type: type[nnx.Module]) -> Layout:
