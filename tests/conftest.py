@@ -1,12 +1,16 @@
 """Shared fixtures: a compile cache that outlives the run, float64 on request, and the folder of real data."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import jaxtyping
 import pytest
+
+# A shell starts background jobs with Ctrl-C ignored, and so would start those of the tests that press it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CACHE = Path(__file__).parent.parent / ".cache" / "jax"
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
