@@ -186,6 +186,29 @@ def classify(
     return run(pictures, checkpoint=checkpoint, out=out, json=json)
 
 
+@app.command
+def identify(
+    words: Positional[tuple[str, ...]] = (),
+    model: Annotated[Path | None, arg(metavar="DIR")] = None,
+    json: bool = False,
+) -> int:
+    """Say which language each word is from: English, Spanish, Finnish, Dutch or Polish.
+
+    For example:
+    $ flaxformer-edu identify hyvää päivää
+    $ flaxformer-edu identify --json < words.txt
+    $ flaxformer-edu identify --model my_model fietspad
+
+    Args:
+        words: the words; without any, they are read from standard input.
+        model: a folder that `python -m train.language_id --out DIR` wrote, in place of the bundled model.
+        json: print JSON instead of a table.
+    """
+    from flaxformer_edu.commands.identify import identify as run
+
+    return run(words, model, json)
+
+
 def main() -> None:
     """Run the subcommand; wrong input becomes one line on standard error and exit status 2."""
     try:
