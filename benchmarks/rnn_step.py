@@ -4,7 +4,8 @@
     python -m benchmarks.rnn_step --devices 2      # the words shared among two
 
 Both start from the same weights. They take turns, so that a busy machine slows down both, and their losses are
-compared. PyTorch is given the letters as one-hot vectors, as the project does.
+compared. Ours takes the steps of a round in one call, as the recipe does (`LoopConfig.steps_per_call`). PyTorch is
+given the letters as one-hot vectors, as the project does.
 """
 
 import json
@@ -50,8 +51,8 @@ class Settings:
     steps: int = 10  # in a row, in each round
 
 
-def our_step(model: CharRNN, words: np.ndarray, labels: np.ndarray) -> Callable[[], float]:
-    """Takes one step of training and returns its loss."""
+def our_steps(model: CharRNN, words: np.ndarray, labels: np.ndarray, steps: int) -> Callable[[], float]:
+    """Takes some steps of training and returns the last one's loss."""
 
     def loss_fn(model: CharRNN, batch: dict[str, Any], rngs: nnx.Rngs) -> tuple[jax.Array, dict[str, jax.Array]]:
         return cross_entropy(model(batch["words"], rngs=rngs), batch["labels"]).mean(), {}
@@ -59,39 +60,39 @@ def our_step(model: CharRNN, words: np.ndarray, labels: np.ndarray) -> Callable[
     mesh = data_mesh(WORDS)
     graphdef, params = split_model(model)
     adam = Optimiser(name="adam", learning_rate=LEARNING_RATE).build(1)
-    step = compile_step(make_step(graphdef, adam, loss_fn), mesh)
+    step = compile_step(make_step(graphdef, adam, loss_fn), mesh, steps_per_call=steps)
     state = replicate(new_state(params, adam), mesh)
-    batch = share({"words": words, "labels": labels}, mesh)
+    batches = share({"words": np.stack([words] * steps), "labels": np.stack([labels] * steps)}, mesh, stacked=True)
 
     def run() -> float:
         nonlocal state
-        state, metrics = step(state, batch)
-        return float(metrics["loss"])
+        state, metrics = step(state, batches)
+        return float(metrics["loss"][-1])
 
     return run
 
 
-def torch_step(twin: LanguageIDModel, words: np.ndarray, labels: np.ndarray) -> Callable[[], float]:
+def torch_steps(twin: LanguageIDModel, words: np.ndarray, labels: np.ndarray, steps: int) -> Callable[[], float]:
     """The same in PyTorch."""
     adam = torch.optim.Adam(twin.parameters(), lr=LEARNING_RATE)
     letters = torch.nn.functional.one_hot(torch.tensor(words).long(), len(ALPHABET)).float().movedim(1, 0).contiguous()
     targets = torch.tensor(labels).long()
 
     def run() -> float:
-        adam.zero_grad()
-        loss = torch.nn.functional.cross_entropy(twin.run(letters), targets)
-        loss.backward()
-        adam.step()
+        for _ in range(steps):
+            adam.zero_grad()
+            loss = torch.nn.functional.cross_entropy(twin.run(letters), targets)
+            loss.backward()
+            adam.step()
         return loss.item()
 
     return run
 
 
-def milliseconds(step: Callable[[], float], steps: int) -> tuple[float, float]:
+def milliseconds(run: Callable[[], float], steps: int) -> tuple[float, float]:
     """A step's time, on the average of some, and the last one's loss."""
     start = time.perf_counter()
-    for _ in range(steps):
-        loss = step()
+    loss = run()
     return 1e3 * (time.perf_counter() - start) / steps, loss
 
 
@@ -104,11 +105,11 @@ def measure(settings: Settings) -> dict[str, Any]:
     twin = LanguageIDModel()
     weights = convert.to_torch(model, layout=cs188.LAYOUTS[CharRNN])
     twin.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
-    steps = our_step(model, words, labels), torch_step(twin, words, labels)
+    runs = [f(m, words, labels, settings.steps) for f, m in ((our_steps, model), (torch_steps, twin))]
 
     times = []
     for turn in range(settings.rounds + 1):
-        (ours, our_loss), (theirs, their_loss) = (milliseconds(step, settings.steps) for step in steps)
+        (ours, our_loss), (theirs, their_loss) = (milliseconds(run, settings.steps) for run in runs)
         if turn == 0:  # compiles, and so is not counted; later the float32 runs drift apart
             losses = {"loss": our_loss, "pytorch_loss": their_loss}
         else:

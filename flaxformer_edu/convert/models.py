@@ -3,42 +3,49 @@
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 from flax import nnx
 
-from flaxformer_edu.convert.layouts import find_layout
-from flaxformer_edu.convert.rules import Layout, check, match
+from flaxformer_edu.convert.layouts import detect_layout, find_layout
+from flaxformer_edu.convert.rules import Layout, check, match, parameter_name, parameter_shapes
 
 Model = TypeVar("Model", bound=nnx.Module)
 
 
 def from_torch(
-    model_type: Callable[..., Model], config: Any, weights: Mapping[str, Any], *, layout: str | Layout, **options: Any
+    model_type: Callable[..., Model],
+    config: Any,
+    weights: Mapping[str, Any],
+    *,
+    layout: str | Layout | None = None,
+    **options: Any,
 ) -> Model:
     """Build `model_type(config, **options)` with the weights of a PyTorch state dict (arrays or tensors by name).
 
-    The model is built abstractly, so memory holds its parameters once. `options` may hold `param_dtype` and `dtype`.
+    Without a `layout` it is the one whose names the checkpoint has. The model is built abstractly, so memory holds its
+    parameters once. `options` may hold `param_dtype` and `dtype`.
     Raises ConversionError, which lists every tensor that is missing, unused, misshapen or would lose digits.
     """
     model = nnx.eval_shape(lambda: model_type(config, rngs=nnx.Rngs(0), **options))
     return load_weights(model, weights, layout=layout)
 
 
-def load_weights(model: Model, weights: Mapping[str, Any], *, layout: str | Layout) -> Model:
+def load_weights(model: Model, weights: Mapping[str, Any], *, layout: str | Layout | None = None) -> Model:
     """A model like this one (a whole model or a layer, abstract or not) with the weights of a PyTorch state dict."""
-    layout = find_layout(layout, type(model)) if isinstance(layout, str) else layout
+    if layout is None:
+        layout = detect_layout(weights, model)
+    layout = find_layout(layout, model, weights) if isinstance(layout, str) else layout
     graphdef, state = nnx.split(model)
     variables = dict(nnx.to_flat_state(state))
-    shapes = {_name(path): jax.ShapeDtypeStruct(v.shape, v.dtype) for path, v in variables.items()}
+    shapes = parameter_shapes(model)
     tensors = {name: _as_numpy(tensor) for name, tensor in weights.items()}
     matches = match(layout, shapes)
     check(matches, tensors, shapes, layout)
-    arrays = {name: array for found in matches for name, array in found.to_ours(tensors[found.torch], shapes).items()}
+    arrays = {name: array for found in matches for name, array in found.to_ours(tensors, shapes).items()}
     for path, variable in variables.items():
-        name = _name(path)
+        name = parameter_name(path)
         variables[path] = variable.replace(jnp.array(arrays[name], dtype=shapes[name].dtype))
     return nnx.merge(graphdef, nnx.from_flat_state(variables))
 
@@ -48,14 +55,10 @@ def to_torch(model: nnx.Module, *, layout: str | Layout) -> dict[str, np.ndarray
 
     For PyTorch: `module.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})`.
     """
-    layout = find_layout(layout, type(model)) if isinstance(layout, str) else layout
-    arrays = {_name(path): variable[...] for path, variable in nnx.to_flat_state(nnx.state(model))}
-    shapes = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in arrays.items()}
-    return {found.torch: found.to_torch(arrays) for found in match(layout, shapes)}
-
-
-def _name(path: tuple[Any, ...]) -> str:
-    return ".".join(str(part) for part in path)
+    layout = find_layout(layout, model) if isinstance(layout, str) else layout
+    arrays = {parameter_name(path): variable[...] for path, variable in nnx.to_flat_state(nnx.state(model))}
+    matches = match(layout, parameter_shapes(model))
+    return {name: tensor for found in matches for name, tensor in found.to_torch(arrays).items()}
 
 
 def _as_numpy(tensor: Any) -> np.ndarray:

@@ -2,14 +2,16 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from typing import Any
 
 import jax
 import numpy as np
 from einops import rearrange
+from flax import nnx
 
 from flaxformer_edu.errors import InputError
 
@@ -22,26 +24,28 @@ class ConversionError(InputError):
 
 @dataclass(frozen=True)
 class Rule:
-    """How one PyTorch tensor and one or more of our parameters correspond.
+    """How one or more PyTorch tensors and one or more of our parameters correspond.
 
-    Names are templates: `{i}` stands for a number, the same on both sides, and `{query,key,value}`, on our side, for
-    several parameters, which are stacked along a new first axis. The einops pattern leads from PyTorch's axes to ours;
-    swapping its sides is the inverse. Without a pattern the tensors are equal.
+    Names are templates: `{i}` stands for a number, the same on both sides, and `{query,key,value}` for several tensors,
+    which are stacked along a new first axis; either side may have one such list. The einops pattern leads from
+    PyTorch's axes to ours; swapping its sides is the inverse. `sizes` are those of its axes that our shapes do not
+    tell. Without a pattern the tensors are equal.
 
     >>> Rule("layers.{i}.linear1.weight", "blocks.{i}.mlp.up.kernel", "hidden width -> width hidden")
     >>> Rule("attn.in_proj_bias", "attention.{query,key,value}.bias", "(qkv width) -> qkv width")
+    >>> Rule("heads.{0,1,2}.query.weight", "query.kernel", "head dim width -> width (head dim)")
     """
 
     torch: str
     ours: str
     pattern: str | None = None
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
-    def our_names(self) -> list[str]:
-        """The templates of our names: one, or one for each alternative in braces."""
-        braces = re.search(r"\{(\w+(?:,\w+)+)\}", self.ours)
-        if braces is None:
-            return [self.ours]
-        return [self.ours.replace(braces[0], name) for name in braces[1].split(",")]
+
+def alternatives(template: str) -> list[str]:
+    """The templates that one with a list in braces stands for: one for each word of the list."""
+    braces = re.search(r"\{([\w.]+(?:,[\w.]+)+)\}", template)
+    return [template] if braces is None else [template.replace(braces[0], word) for word in braces[1].split(",")]
 
 
 @dataclass(frozen=True)
@@ -52,59 +56,92 @@ class Layout:
     ignore: tuple[str, ...] = ()
 
 
+# A scheme that has changed its names, or whose rules depend on the model's sizes, is a function of the model: it gives
+# all its variants, the one to write first.
+Variants = Layout | Callable[[Any], tuple[Layout, ...]]
+
+
 @dataclass(frozen=True)
 class Match:
-    """A rule applied to a model: the tensor `torch` corresponds to the parameters `ours`."""
+    """A rule applied to a model: the tensors `torch` correspond to the parameters `ours`."""
 
-    torch: str
+    torch: tuple[str, ...]
     ours: tuple[str, ...]
     pattern: str | None
+    sizes: Mapping[str, int]
 
-    def to_ours(self, tensor: np.ndarray, shapes: Shapes) -> dict[str, np.ndarray]:
-        """Our parameters, made of PyTorch's tensor."""
+    def to_ours(self, tensors: Mapping[str, np.ndarray], shapes: Shapes) -> dict[str, np.ndarray]:
+        """Our parameters, made of PyTorch's tensors."""
+        stacked = _stack([tensors[name] for name in self.torch])
         if self.pattern is not None:
-            tensor = rearrange(tensor, self.pattern, **self._axes(shapes))
-        return dict(zip(self.ours, [tensor] if len(self.ours) == 1 else tensor, strict=True))
+            theirs, ours = self.pattern.split("->")
+            stacked = _rearrange(stacked, theirs, ours, {**self._sizes(), **_axes(ours, self._our_shape(shapes))})
+        return dict(zip(self.ours, [stacked] if len(self.ours) == 1 else stacked, strict=True))
 
-    def to_torch(self, parameters: Mapping[str, jax.Array | np.ndarray]) -> np.ndarray:
-        """PyTorch's tensor, made of our parameters."""
-        arrays = [np.asarray(parameters[name]) for name in self.ours]
-        stacked = arrays[0] if len(arrays) == 1 else np.stack(arrays)
-        if self.pattern is not None:
-            stacked = rearrange(stacked, _inverse(self.pattern))
-        return np.asarray(stacked, order="C")
+    def to_torch(self, parameters: Mapping[str, jax.Array | np.ndarray]) -> dict[str, np.ndarray]:
+        """PyTorch's tensors, made of our parameters."""
+        stacked = self._inverse(_stack([np.asarray(parameters[name]) for name in self.ours]))
+        tensors = [stacked] if len(self.torch) == 1 else stacked
+        return {name: np.asarray(tensor, order="C") for name, tensor in zip(self.torch, tensors, strict=True)}
 
     def torch_shape(self, shapes: Shapes) -> tuple[int, ...]:
-        """The shape that PyTorch's tensor must have."""
+        """The shape that each of PyTorch's tensors must have."""
+        unfilled = np.broadcast_to(np.float32(0), self._our_shape(shapes))  # takes no memory, whatever its shape
+        shape = self._inverse(unfilled).shape
+        return shape if len(self.torch) == 1 else shape[1:]
+
+    def _inverse(self, stacked: np.ndarray) -> np.ndarray:
         if self.pattern is None:
-            return self._our_shape(shapes)
-        ours = jax.ShapeDtypeStruct(self._our_shape(shapes), np.float32)
-        return jax.eval_shape(lambda x: rearrange(x, _inverse(self.pattern or "")), ours).shape
+            return stacked
+        theirs, ours = self.pattern.split("->")
+        return _rearrange(stacked, ours, theirs, self._sizes())
+
+    def _sizes(self) -> dict[str, int]:
+        """The rule's own, and how many tensors PyTorch has for its list in braces."""
+        listed = re.match(r"\w+", self.pattern or "") if len(self.torch) > 1 else None
+        return {**self.sizes, **({listed[0]: len(self.torch)} if listed else {})}
 
     def _our_shape(self, shapes: Shapes) -> tuple[int, ...]:
         first = shapes[self.ours[0]].shape
         return first if len(self.ours) == 1 else (len(self.ours), *first)
 
-    def _axes(self, shapes: Shapes) -> dict[str, int]:
-        """The axes' sizes, read off our shapes: what a composed axis of PyTorch's is made of."""
-        _, ours = (self.pattern or "").split("->")
-        return dict(zip(ours.split(), self._our_shape(shapes), strict=True))
+
+def _stack(tensors: list[np.ndarray]) -> np.ndarray:
+    return tensors[0] if len(tensors) == 1 else np.stack(tensors)
 
 
-def _inverse(pattern: str) -> str:
-    return "->".join(reversed(pattern.split("->")))
+def _rearrange(x: np.ndarray, given: str, wanted: str, sizes: Mapping[str, int]) -> np.ndarray:
+    names = set(re.findall(r"[a-z]\w*", given))
+    return rearrange(x, f"{given} -> {wanted}", **{name: size for name, size in sizes.items() if name in names})
+
+
+def _axes(pattern: str, shape: tuple[int, ...]) -> dict[str, int]:
+    """The sizes of the axes that stand alone in one side of a pattern."""
+    axes = re.findall(r"\([^)]*\)|\S+", pattern)
+    return {axis: size for axis, size in zip(axes, shape, strict=True) if axis[0] not in "(1"}
+
+
+def parameter_shapes(model: nnx.Module) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shape and type of each parameter, by its name."""
+    state = nnx.to_flat_state(nnx.state(model))
+    return {parameter_name(path): jax.ShapeDtypeStruct(v.shape, v.dtype) for path, v in state}
+
+
+def parameter_name(path: tuple[Any, ...]) -> str:
+    """A parameter's path in the model, with dots: "encoder.blocks.0.norm1.scale"."""
+    return ".".join(str(part) for part in path)
 
 
 def within(torch: str, ours: str, rules: Iterable[Rule]) -> tuple[Rule, ...]:
     """The same rules for a part of a larger model: both names get a prefix."""
-    return tuple(Rule(f"{torch}.{rule.torch}", f"{ours}.{rule.ours}", rule.pattern) for rule in rules)
+    return tuple(replace(rule, torch=f"{torch}.{rule.torch}", ours=f"{ours}.{rule.ours}") for rule in rules)
 
 
 def match(layout: Layout, shapes: Shapes) -> list[Match]:
     """Apply the layout's rules to a model's parameters. Raises ConversionError unless each is used exactly once."""
-    matches = [found for rule in layout.rules for found in _match_rule(rule, shapes)]
+    matches = apply(layout, shapes)
     claimed = Counter(name for found in matches for name in found.ours)
-    used = Counter(found.torch for found in matches)
+    used = Counter(name for found in matches for name in found.torch)
     problems = [f"no rule makes our parameter {name}" for name in shapes if name not in claimed]
     problems += [f"{count} rules make our parameter {name}" for name, count in claimed.items() if count > 1]
     problems += [f"{count} rules use the tensor {name}" for name, count in used.items() if count > 1]
@@ -113,23 +150,28 @@ def match(layout: Layout, shapes: Shapes) -> list[Match]:
     return matches
 
 
+def apply(layout: Layout, shapes: Shapes) -> list[Match]:
+    """Each rule, for each way of putting numbers for its wildcards such that all its parameters exist."""
+    return [found for rule in layout.rules for found in _match_rule(rule, shapes)]
+
+
 def _match_rule(rule: Rule, shapes: Shapes) -> list[Match]:
-    """Every way of putting numbers for the rule's wildcards such that all its parameters exist."""
-    first, *_ = templates = rule.our_names()
-    expression = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>\\d+)", re.escape(first))
+    templates = alternatives(rule.ours)
+    expression = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>\\d+)", re.escape(templates[0]))
     found = []
     for name in shapes:
         numbers = re.fullmatch(expression, name)
         if numbers is not None:
             ours = tuple(template.format(**numbers.groupdict()) for template in templates)
+            torch = tuple(template.format(**numbers.groupdict()) for template in alternatives(rule.torch))
             if all(name in shapes for name in ours):
-                found.append(Match(rule.torch.format(**numbers.groupdict()), ours, rule.pattern))
+                found.append(Match(torch, ours, rule.pattern, rule.sizes))
     return found
 
 
 def check(matches: list[Match], weights: Mapping[str, np.ndarray], shapes: Shapes, layout: Layout) -> None:
     """Raise one ConversionError listing every tensor missing, unused, misshapen or of a type that would lose digits."""
-    wanted = {found.torch: found for found in matches}
+    wanted = {name: found for found in matches for name in found.torch}
     unused = [n for n in weights if n not in wanted and not any(fnmatchcase(n, pattern) for pattern in layout.ignore)]
     problems, narrowed = [], []
     for name, found in wanted.items():

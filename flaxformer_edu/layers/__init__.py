@@ -2,14 +2,16 @@
 
 from flaxformer_edu.layers.attention import MultiHeadAttention, dot_product_attention
 from flaxformer_edu.layers.blocks import BlockConfig, Decoder, DecoderBlock, Encoder, EncoderBlock
-from flaxformer_edu.layers.dropout import MaskSource, Randomness, RecordedMasks, dropout, hashed_mask
+from flaxformer_edu.layers.dropout import MaskSource, Randomness, RecordedMasks, drop_path, dropout, hashed_mask
 from flaxformer_edu.layers.feed_forward import FeedForward
 from flaxformer_edu.layers.masks import causal_mask, padding_mask
 from flaxformer_edu.layers.patches import ConvStem, PatchEmbedding, patchify
 from flaxformer_edu.layers.positions import (
     LearnedPositions,
+    Multiplied,
     Rotary,
     SinusoidalPositions,
+    SinusoidalPositions2D,
     apply_rope,
     sinusoidal_positions,
 )
@@ -25,14 +27,17 @@ __all__ = [
     "LearnedPositions",
     "MaskSource",
     "MultiHeadAttention",
+    "Multiplied",
     "PatchEmbedding",
     "Randomness",
     "RecordedMasks",
     "Rotary",
     "SinusoidalPositions",
+    "SinusoidalPositions2D",
     "apply_rope",
     "causal_mask",
     "dot_product_attention",
+    "drop_path",
     "dropout",
     "hashed_mask",
     "padding_mask",

@@ -1,7 +1,7 @@
 """Scaled dot-product attention, with one head and with many."""
 
 import math
-from typing import NamedTuple, Unpack
+from typing import Literal, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from flaxformer_edu.errors import InputError, check_shape
 from flaxformer_edu.layers.dropout import Randomness, dropout
 from flaxformer_edu.layers.masks import Mask, check_mask
 from flaxformer_edu.layers.options import LinearOptions
-from flaxformer_edu.layers.positions import Position, Rotary
+from flaxformer_edu.layers.positions import Multiplied, Position, Rotary
 
 
 def dot_product_attention(
@@ -65,7 +65,9 @@ class MultiHeadAttention(nnx.Module):
         width: of inputs and outputs; each of the `heads` works on width / heads of it.
         dropout: rate on the attention weights.
         bias: whether the query, key and value projections have one.
-        rotary: turn queries and keys by their position before they meet (`apply_rope`).
+        merged: keep the three projections in one, `qkv`: the same numbers, by one matrix product instead of three.
+        output: whether the heads are mixed by a last projection.
+        rotary: what is done to queries and keys, by their positions, before they meet (`apply_rope`).
     """
 
     def __init__(
@@ -75,17 +77,23 @@ class MultiHeadAttention(nnx.Module):
         *,
         dropout: float = 0.0,
         bias: bool = True,
-        rotary: Rotary | None = None,
+        merged: bool = False,
+        output: bool = True,
+        rotary: Rotary | Multiplied | None = None,
         rngs: nnx.Rngs,
         **options: Unpack[LinearOptions],
     ):
         if width % heads:
             raise InputError(f"width {width} is not divisible by {heads} heads: choose a multiple of {heads}")
         self.width, self.heads, self.dropout, self.rotary = width, heads, dropout, rotary
-        self.query = nnx.Linear(width, width, use_bias=bias, rngs=rngs, **options)
-        self.key = nnx.Linear(width, width, use_bias=bias, rngs=rngs, **options)
-        self.value = nnx.Linear(width, width, use_bias=bias, rngs=rngs, **options)
-        self.out = nnx.Linear(width, width, rngs=rngs, **options)
+        self.merged = merged
+        if merged:
+            self.qkv = nnx.Linear(width, 3 * width, use_bias=bias, rngs=rngs, **options)
+        else:
+            self.query = nnx.Linear(width, width, use_bias=bias, rngs=rngs, **options)
+            self.key = nnx.Linear(width, width, use_bias=bias, rngs=rngs, **options)
+            self.value = nnx.Linear(width, width, use_bias=bias, rngs=rngs, **options)
+        self.out = nnx.Linear(width, width, rngs=rngs, **options) if output else None
 
     def __call__(
         self,
@@ -119,10 +127,11 @@ class MultiHeadAttention(nnx.Module):
         if not isinstance(key, KeysValues):
             key = self.keys_values(query if key is None else key, value)
         check_shape("the keys", key.key.shape, "batch head length dim", batch=query.shape[0])
-        q = self._turned_heads(self.query(query), start)
+        q = self._turned(self._heads("query", query), start)
         k, v = (rearrange(x, "batch head key dim -> batch key head dim") for x in key)
         heads, weights = dot_product_attention(q, k, v, mask, dropout_rate=self.dropout, rngs=rngs)
-        return self.out(rearrange(heads, "batch query head dim -> batch query (head dim)")), weights
+        mixed = rearrange(heads, "batch query head dim -> batch query (head dim)")
+        return mixed if self.out is None else self.out(mixed), weights
 
     def keys_values(
         self,
@@ -136,13 +145,19 @@ class MultiHeadAttention(nnx.Module):
         batch, length, width = *key.shape[:2], self.width
         check_shape("key", key.shape, "batch length width", width=width)
         check_shape("value", value.shape, "batch length width", batch=batch, length=length, width=width)
-        heads = self._turned_heads(self.key(key), start), self._heads(self.value(value))
+        heads = self._turned(self._heads("key", key), start), self._heads("value", value)
         return KeysValues(*(rearrange(x, "batch key head dim -> batch head key dim") for x in heads))
 
-    def _heads(self, x: Float[Array, "batch length width"]) -> Float[Array, "batch length head dim"]:
-        return rearrange(x, "batch length (head dim) -> batch length head dim", head=self.heads)
-
-    def _turned_heads(
-        self, x: Float[Array, "batch length width"], start: Position
+    def _heads(
+        self, name: Literal["query", "key", "value"], x: Float[Array, "batch length width"]
     ) -> Float[Array, "batch length head dim"]:
-        return self._heads(x) if self.rotary is None else self.rotary(self._heads(x), start)
+        if self.merged:  # compiled, one product serves all three
+            projected = jnp.split(self.qkv(x), 3, axis=-1)[("query", "key", "value").index(name)]
+        else:
+            projected = getattr(self, name)(x)
+        return rearrange(projected, "batch length (head dim) -> batch length head dim", head=self.heads)
+
+    def _turned(
+        self, heads: Float[Array, "batch length head dim"], start: Position
+    ) -> Float[Array, "batch length head dim"]:
+        return heads if self.rotary is None else self.rotary(heads, start)

@@ -1,7 +1,7 @@
 """Encoder and decoder blocks, and stacks of them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Unpack
 
 import jax
@@ -11,11 +11,11 @@ from jaxtyping import Array, Float
 
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.layers.attention import KeysValues, MultiHeadAttention
-from flaxformer_edu.layers.dropout import Randomness, dropout
+from flaxformer_edu.layers.dropout import Randomness, drop_path, dropout
 from flaxformer_edu.layers.feed_forward import FeedForward
 from flaxformer_edu.layers.masks import Mask, causal_mask
 from flaxformer_edu.layers.options import LinearOptions, layer_norm
-from flaxformer_edu.layers.positions import Position, Rotary
+from flaxformer_edu.layers.positions import Multiplied, Position, Rotary
 
 Cache = list[KeysValues]  # one entry a block
 
@@ -25,18 +25,27 @@ class BlockConfig:
     """What encoder and decoder blocks have in common.
 
     `norm` says where layer normalisation stands: "post", norm(x + sublayer(x)), as in Vaswani et al. 2017, or "pre",
-    x + sublayer(norm(x)), as in ViT and GPT-2. `dropout` is the rate on attention weights, on the feed-forward
-    network's hidden features and on each sublayer's output.
+    x + sublayer(norm(x)), as in ViT and GPT-2. `dropout` is the rate on each sublayer's output, and, unless
+    `attention_dropout` and `hidden_dropout` say otherwise, on attention weights and on the feed-forward network's
+    hidden features. `drop_path` is the rate of stochastic depth in the last block; it rises to that from 0 in the
+    first. `qkv_bias`, `merged_qkv`, `output_projection` and `rotary` are what `MultiHeadAttention` calls bias, merged,
+    output and rotary.
     """
 
     width: int
     heads: int
     hidden: int
     dropout: float = 0.0
+    attention_dropout: float | None = None
+    hidden_dropout: float | None = None
+    drop_path: float = 0.0
     norm: Literal["pre", "post"] = "post"
     activation: str = "gelu"
     norm_epsilon: float = 1e-5
-    rotary: Rotary | None = None
+    qkv_bias: bool = True
+    merged_qkv: bool = False
+    output_projection: bool = True
+    rotary: Rotary | Multiplied | None = None
 
     def __post_init__(self):
         if self.norm not in ("pre", "post"):
@@ -49,8 +58,20 @@ class Block(nnx.Module):
     def __init__(self, config: BlockConfig, *, rngs: nnx.Rngs, **options: Unpack[LinearOptions]):
         self.config = config
         c = config
-        self.attention = MultiHeadAttention(c.width, c.heads, dropout=c.dropout, rotary=c.rotary, rngs=rngs, **options)
-        self.mlp = FeedForward(c.width, c.hidden, activation=c.activation, dropout=c.dropout, rngs=rngs, **options)
+        self.attention = MultiHeadAttention(
+            c.width,
+            c.heads,
+            dropout=_rate(c.attention_dropout, c),
+            bias=c.qkv_bias,
+            merged=c.merged_qkv,
+            output=c.output_projection,
+            rotary=c.rotary,
+            rngs=rngs,
+            **options,
+        )
+        self.mlp = FeedForward(
+            c.width, c.hidden, activation=c.activation, dropout=_rate(c.hidden_dropout, c), rngs=rngs, **options
+        )
         self.norm1 = layer_norm(c.width, c.norm_epsilon, rngs=rngs, **options)
         self.norm2 = layer_norm(c.width, c.norm_epsilon, rngs=rngs, **options)
 
@@ -62,9 +83,10 @@ class Block(nnx.Module):
         rngs: Randomness | None,
     ) -> Float[Array, "batch length width"]:
         """x + dropout(sublayer(norm(x))) for pre-norm, norm(x + dropout(sublayer(x))) for post-norm."""
-        if self.config.norm == "pre":
-            return x + dropout(sublayer(norm(x)), self.config.dropout, rngs)
-        return norm(x + dropout(sublayer(x), self.config.dropout, rngs))
+        c = self.config
+        branch = dropout(sublayer(norm(x) if c.norm == "pre" else x), c.dropout, rngs)
+        x = x + drop_path(branch, c.drop_path, rngs)
+        return x if c.norm == "pre" else norm(x)
 
     def attention_weights(
         self, x: Float[Array, "batch length width"], mask: Mask | None = None
@@ -101,7 +123,9 @@ class DecoderBlock(Block):
     def __init__(self, config: BlockConfig, *, rngs: nnx.Rngs, **options: Unpack[LinearOptions]):
         super().__init__(config, rngs=rngs, **options)
         c = config
-        self.cross_attention = MultiHeadAttention(c.width, c.heads, dropout=c.dropout, rngs=rngs, **options)
+        self.cross_attention = MultiHeadAttention(
+            c.width, c.heads, dropout=_rate(c.attention_dropout, c), bias=c.qkv_bias, rngs=rngs, **options
+        )
         self.norm3 = layer_norm(c.width, c.norm_epsilon, rngs=rngs, **options)
 
     def __call__(
@@ -136,7 +160,7 @@ class Encoder(nnx.Module):
         rngs: nnx.Rngs,
         **options: Unpack[LinearOptions],
     ):
-        self.blocks = nnx.List([EncoderBlock(config, rngs=rngs, **options) for _ in range(layers)])
+        self.blocks = nnx.List([EncoderBlock(block, rngs=rngs, **options) for block in _by_depth(config, layers)])
         self.norm = layer_norm(config.width, config.norm_epsilon, rngs=rngs, **options) if final_norm else None
 
     def __call__(
@@ -174,7 +198,7 @@ class Decoder(nnx.Module):
         rngs: nnx.Rngs,
         **options: Unpack[LinearOptions],
     ):
-        self.blocks = nnx.List([DecoderBlock(config, rngs=rngs, **options) for _ in range(layers)])
+        self.blocks = nnx.List([DecoderBlock(block, rngs=rngs, **options) for block in _by_depth(config, layers)])
         self.norm = layer_norm(config.width, config.norm_epsilon, rngs=rngs, **options) if final_norm else None
 
     def __call__(
@@ -220,3 +244,15 @@ class Decoder(nnx.Module):
             x = block(x, memory, mask, memory_mask, sequence=sequence, start=position)
             filled.append(sequence)
         return x if self.norm is None else self.norm(x), filled
+
+
+def _rate(rate: float | None, config: BlockConfig) -> float:
+    """The rate itself, or, where it is not given, the block's."""
+    return config.dropout if rate is None else rate
+
+
+def _by_depth(config: BlockConfig, layers: int) -> list[BlockConfig]:
+    """Each block's configuration: stochastic depth drops more, the deeper the block stands."""
+    if config.drop_path == 0:
+        return [config] * layers
+    return [replace(config, drop_path=config.drop_path * i / max(1, layers - 1)) for i in range(layers)]

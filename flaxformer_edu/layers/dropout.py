@@ -29,19 +29,29 @@ class MaskSource(Protocol):
 Randomness = nnx.Rngs | MaskSource
 
 
-def dropout(x: Float[Array, "..."], rate: float, rngs: Randomness | None = None) -> Float[Array, "..."]:
+def dropout(
+    x: Float[Array, "..."], rate: float, rngs: Randomness | None = None, *, mask_shape: tuple[int, ...] | None = None
+) -> Float[Array, "..."]:
     """Zero elements of `x` with probability `rate` and scale the others by 1 / (1 - rate); without `rngs`, return `x`.
 
+    A `mask_shape` that is 1 where `x` is longer makes whole slices live or die together.
     Source: Srivastava et al. 2014, in the "inverted" form that all frameworks use.
     """
     if not 0 <= rate < 1:
         raise InputError(f"dropout rate {rate} is outside [0, 1)")
     if rngs is None or rate == 0:
         return x
-    keep = (
-        hashed_mask(rngs.dropout(), x.shape, 1 - rate) if isinstance(rngs, nnx.Rngs) else rngs.keep(x.shape, 1 - rate)
-    )
+    shape = x.shape if mask_shape is None else mask_shape
+    keep = hashed_mask(rngs.dropout(), shape, 1 - rate) if isinstance(rngs, nnx.Rngs) else rngs.keep(shape, 1 - rate)
     return jnp.where(keep, x / (1 - rate), 0).astype(x.dtype)
+
+
+def drop_path(x: Float[Array, "batch ..."], rate: float, rngs: Randomness | None = None) -> Float[Array, "batch ..."]:
+    """Stochastic depth: zero whole examples of a residual branch, so that each trains a network of random depth.
+
+    Source: Huang et al. 2016, "Deep networks with stochastic depth", with the scaling of `dropout`.
+    """
+    return dropout(x, rate, rngs, mask_shape=(x.shape[0], *[1] * (x.ndim - 1)))
 
 
 def hashed_mask(key: PRNGKeyArray, shape: tuple[int, ...], probability: float) -> Bool[Array, "..."]:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from flaxformer_edu.errors import InputError, check_shape
@@ -40,20 +41,25 @@ def apply_rope(
     Positions default to 0, 1, 2, ... Raises InputError for an odd dim.
     """
     check_shape("x", x.shape, "batch length head dim")
-    dim = x.shape[-1]
+    positions = jnp.arange(x.shape[1]) if positions is None else positions
+    angles = rotary_angles(positions, x.shape[-1], base, x.dtype)[:, None, :]  # the same for all heads
+    layout = "... (pair two)" if interleaved else "... (two pair)"
+    first, second = rearrange(x.astype(angles.dtype), f"{layout} -> two ... pair", two=2)
+    cos, sin = jnp.cos(angles), jnp.sin(angles)
+    turned = jnp.stack([first * cos - second * sin, first * sin + second * cos])
+    return rearrange(turned, f"two ... pair -> {layout}").astype(x.dtype)
+
+
+def rotary_angles(
+    positions: Int[Array, "length"], dim: int, base: float, dtype: DTypeLike
+) -> Float[Array, "length pair"]:
+    """position / base^(2k/dim) for each pair k of features, in float32 at least. Raises InputError for an odd dim."""
     if dim % 2:
         raise InputError(
             f"rotary positions turn pairs of features, but a head has {dim}: choose an even width per head"
         )
-    dtype = jnp.promote_types(x.dtype, jnp.float32)
-    positions = jnp.arange(x.shape[1]) if positions is None else positions
-    frequencies = jnp.asarray(base ** (-np.arange(0, dim, 2) / dim), dtype)
-    angles = (positions.astype(dtype)[:, None] * frequencies)[:, None, :]  # length, 1 (head), pair
-    layout = "... (pair two)" if interleaved else "... (two pair)"
-    first, second = rearrange(x.astype(dtype), f"{layout} -> two ... pair", two=2)
-    cos, sin = jnp.cos(angles), jnp.sin(angles)
-    turned = jnp.stack([first * cos - second * sin, first * sin + second * cos])
-    return rearrange(turned, f"two ... pair -> {layout}").astype(x.dtype)
+    dtype = jnp.promote_types(dtype, jnp.float32)
+    return positions.astype(dtype)[:, None] * jnp.asarray(base ** (-np.arange(0, dim, 2) / dim), dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +76,25 @@ class Rotary:
         return apply_rope(x, start + jnp.arange(x.shape[1]), base=self.base, interleaved=self.interleaved)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Multiplied:
+    """Multiplies queries and keys, feature by feature, by `sinusoidal_positions`: a mistake often taken for RoPE.
+
+    It is here to be compared: it turns nothing, so scores depend on both positions, not on their distance, and
+    features whose sine is near zero are lost. Source: seen in homework on the Vision Transformer.
+    """
+
+    base: float = 10_000.0
+
+    def __call__(
+        self, x: Float[Array, "batch length head dim"], start: Position = 0
+    ) -> Float[Array, "batch length head dim"]:
+        """`x` stands at positions start, start + 1, ..."""
+        angles = rotary_angles(start + jnp.arange(x.shape[1]), x.shape[-1], self.base, x.dtype)
+        table = rearrange(jnp.stack([jnp.sin(angles), jnp.cos(angles)]), "two length pair -> length 1 (pair two)")
+        return (x * table).astype(x.dtype)
+
+
 class SinusoidalPositions(nnx.Module):
     """Adds `sinusoidal_positions` to a sequence of at most `max_length` tokens. It has no parameters."""
 
@@ -83,6 +108,26 @@ class SinusoidalPositions(nnx.Module):
         check_length(x.shape, self.max_length, self.width)
         table = jnp.asarray(sinusoidal_positions(self.max_length, self.width), x.dtype)
         return x + jax.lax.dynamic_slice_in_dim(table, start, x.shape[1])
+
+
+class SinusoidalPositions2D(nnx.Module):
+    """Adds sinusoids to a square of `side` x `side` tokens: half of the features tell the row, half the column.
+
+    It has no parameters. Source: Chen et al. 2021, "MoCo v3", section 4, with the pairs of `sinusoidal_positions`.
+    Raises InputError for a width that is not divisible by 4.
+    """
+
+    def __init__(self, side: int, width: int):
+        if width % 4:
+            raise InputError(f"width {width} is not divisible by 4: rows and columns need sines and cosines each")
+        self.side, self.width = side, width
+
+    def __call__(self, x: Float[Array, "batch length width"]) -> Float[Array, "batch length width"]:
+        """`x` holds the tokens row by row. Raises InputError for a sequence of another length."""
+        check_shape("the sequence", x.shape, "batch length width", length=self.side**2, width=self.width)
+        axis = sinusoidal_positions(self.side, self.width // 2)
+        table = np.concatenate([np.repeat(axis, self.side, axis=0), np.tile(axis, (self.side, 1))], axis=1)
+        return x + jnp.asarray(table, x.dtype)
 
 
 class LearnedPositions(nnx.Module):

@@ -1,159 +1,132 @@
 """The Vision Transformer: an image as a sequence of patches."""
 
-from dataclasses import dataclass
-from typing import Literal, Unpack
+from collections.abc import Callable
+from typing import Unpack
 
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.nn.initializers import Initializer
 from jaxtyping import Array, Float
 
-from flaxformer_edu.errors import InputError, check_shape
-from flaxformer_edu.layers import BlockConfig, Encoder, PatchEmbedding, Randomness, SinusoidalPositions, dropout
-from flaxformer_edu.layers.options import LinearOptions
+from flaxformer_edu.errors import check_shape
+from flaxformer_edu.layers import (
+    Encoder,
+    LearnedPositions,
+    PatchEmbedding,
+    Randomness,
+    SinusoidalPositions,
+    SinusoidalPositions2D,
+    dropout,
+)
+from flaxformer_edu.layers.options import LinearOptions, layer_norm
 from flaxformer_edu.layers.patches import ConvStem
+from flaxformer_edu.models.vit_config import ViTConfig
 
-
-@dataclass(frozen=True, kw_only=True)
-class ViTConfig(BlockConfig):
-    """A Vision Transformer: its encoder's blocks, and the sizes around them.
-
-    `stem` says what makes patches of an image: one linear map ("linear"), or convolutions ("convolutions", `ConvStem`).
-    Without `classes` (None) there is no classifier, and the model gives the mean over the patches. Kernels are drawn
-    from N(0, init_std^2), or, where that is None, with a variance of 1 / inputs (LeCun 1998): small patches need that,
-    lest the positions drown them.
-    """
-
-    image_size: int
-    patch_size: int
-    channels: int = 3
-    classes: int | None
-    layers: int
-    init_std: float | None = 0.02
-    stem: Literal["linear", "convolutions"] = "linear"
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.image_size % self.patch_size:
-            raise InputError(
-                f"image_size {self.image_size} is not divisible by patch_size {self.patch_size}: "
-                "choose a patch size that divides it"
-            )
-        if self.stem not in STEMS:
-            raise InputError(f"stem is {self.stem!r}, expected one of {', '.join(STEMS)}")
-
-    @classmethod
-    def cs231n(cls, *, classes: int = 10, image_size: int = 32, channels: int = 3, patch_size: int = 8) -> "ViTConfig":
-        """CS231n's assignment: post-norm, mean over the patches, for CIFAR-10 unless sizes say otherwise."""
-        return cls(
-            image_size=image_size,
-            patch_size=patch_size,
-            channels=channels,
-            classes=classes,
-            width=128,
-            layers=6,
-            heads=4,
-            hidden=256,
-            dropout=0.1,
-            norm="post",
-        )
-
-    @property
-    def patches(self) -> int:
-        """How many patches an image is cut into."""
-        return (self.image_size // self.patch_size) ** 2
-
-    @classmethod
-    def tuned(cls, *, classes: int = 10, image_size: int = 32, channels: int = 3) -> "ViTConfig":
-        """For CIFAR-10 on a processor: a convolutional stem that leaves 8 x 8 patches, and pre-norm blocks."""
-        return cls(
-            image_size=image_size,
-            patch_size=4,
-            channels=channels,
-            classes=classes,
-            width=128,
-            layers=5,
-            heads=4,
-            hidden=256,
-            norm="pre",
-            init_std=None,
-            stem="convolutions",
-        )
-
-    @classmethod
-    def compact(cls, *, classes: int = 10, image_size: int = 32, channels: int = 3) -> "ViTConfig":
-        """For CIFAR-10 on an accelerator: the sizes of CCT-7/3x1 (Hassani et al. 2021), 16 x 16 patches."""
-        return cls(
-            image_size=image_size,
-            patch_size=2,
-            channels=channels,
-            classes=classes,
-            width=256,
-            layers=7,
-            heads=4,
-            hidden=512,
-            norm="pre",
-            init_std=None,
-            stem="convolutions",
-        )
-
-    @classmethod
-    def digits(cls, *, classes: int = 10, image_size: int = 8, channels: int = 1) -> "ViTConfig":
-        """A small pre-norm ViT for handwritten digits: scikit-learn's, of four patches, or MNIST's."""
-        return cls(
-            image_size=image_size,
-            patch_size=4,
-            channels=channels,
-            classes=classes,
-            width=128,
-            layers=2,
-            heads=4,
-            hidden=256,
-            dropout=0.2,
-            norm="pre",
-            init_std=None,
-        )
-
+Images = Float[Array | np.ndarray, "batch height _width channel"]
 
 STEMS: dict[str, type[PatchEmbedding | ConvStem]] = {"linear": PatchEmbedding, "convolutions": ConvStem}
+STD = 0.02
+INITS: dict[str, Initializer] = {
+    "normal": nnx.initializers.normal(STD),
+    "truncated_normal": nnx.initializers.truncated_normal(STD, lower=-2 / STD, upper=2 / STD),
+    "lecun": nnx.initializers.lecun_normal(),
+    "xavier": nnx.initializers.xavier_uniform(),
+}
 
 
 class VisionTransformer(nnx.Module):
-    """Patches, positions, an encoder, the mean over the patches, and a linear classifier (Dosovitskiy et al. 2020)."""
+    """Patches, positions, an encoder, and a linear classifier of what it gives (Dosovitskiy et al. 2020).
+
+    `ViTConfig` says what is classified, the mean over the patches or a class token, and all else that differs between
+    published models.
+    """
 
     def __init__(self, config: ViTConfig, *, rngs: nnx.Rngs, **options: Unpack[LinearOptions]):
-        if config.init_std is not None:
-            options = {"kernel_init": nnx.initializers.normal(config.init_std), **options}
-        self.config = config
-        stem = STEMS[config.stem]
-        self.patch_embedding = stem(config.patch_size, config.channels, config.width, rngs=rngs, **options)
-        self.positions = SinusoidalPositions(config.patches, config.width)
-        self.encoder = Encoder(config, config.layers, final_norm=config.norm == "pre", rngs=rngs, **options)
-        self.head = None if config.classes is None else nnx.Linear(config.width, config.classes, rngs=rngs, **options)
+        options = {"kernel_init": INITS[config.init], **options}
+        self.config = c = config
+        self.patch_embedding = STEMS[c.stem](c.patch_size, c.channels, c.width, rngs=rngs, **options)
 
-    def __call__(
-        self, images: Float[Array | np.ndarray, "batch height _width channel"], *, rngs: Randomness | None = None
-    ) -> Float[Array, "batch class"]:
-        """Logits. Raises InputError for images of another size than the config's."""
-        x = self.tokens(images, rngs=rngs).mean(axis=1)
-        return x if self.head is None else self.head(x)
+        self.class_token = _token(c.width, rngs=rngs, **options) if c.class_token else None
+        self.distillation_token = _token(c.width, rngs=rngs, **options) if c.distilled else None
+        self.positions = _positions(c, rngs=rngs, **options)
+        self.encoder = Encoder(c, c.layers, final_norm=c.final_norm == "tokens", rngs=rngs, **options)
+        pooled = c.width * (2 if c.pooling == "both" else 1)
+        self.norm = layer_norm(pooled, c.norm_epsilon, rngs=rngs, **options) if c.final_norm == "pooled" else None
 
-    def tokens(
-        self, images: Float[Array | np.ndarray, "batch height _width channel"], *, rngs: Randomness | None = None
-    ) -> Float[Array, "batch patch width"]:
-        """What the encoder makes of each patch."""
+        self.representation = _linear(pooled, c.representation, rngs=rngs, **options)
+        self.head = _linear(c.representation or pooled, c.classes, rngs=rngs, **options)
+        self.distilled_head = _linear(c.width, c.classes, rngs=rngs, **options) if c.distilled else None
+
+    def __call__(self, images: Images, *, rngs: Randomness | None = None) -> Float[Array, "batch class"]:
+        """Logits; of a distilled model, the mean of its two classifiers'; without a classifier, the pooled vector.
+
+        Raises InputError for images of another size than the config's.
+        """
+        logits = self.heads(images, rngs=rngs)
+        return logits[0] if len(logits) == 1 else (logits[0] + logits[1]) / 2
+
+    def heads(self, images: Images, *, rngs: Randomness | None = None) -> tuple[Float[Array, "batch class"], ...]:
+        """The logits of each classifier: one, or, of a distilled model, that of the class token and the teacher's."""
+        tokens = self.tokens(images, rngs=rngs)
+        x = self.pool(tokens)
+        x = x if self.representation is None else jnp.tanh(self.representation(x))
+        x = x if self.head is None else self.head(x)
+        return (x,) if self.distilled_head is None else (x, self.distilled_head(tokens[:, 1]))
+
+    def pool(self, tokens: Float[Array, "batch length width"]) -> Float[Array, "batch pooled"]:
+        """What is classified, of all that the encoder gives."""
+        pools: dict[str, Callable[[Array], list[Array]]] = {
+            "class": lambda x: [x[:, 0]],
+            "mean": lambda x: [x[:, self.config.prefix :].mean(axis=1)],
+            "both": lambda x: [x[:, 0], x[:, self.config.prefix :].mean(axis=1)],
+        }
+        x = jnp.concatenate(pools[self.config.pooling](tokens), axis=-1)
+        return x if self.norm is None else self.norm(x)
+
+    def tokens(self, images: Images, *, rngs: Randomness | None = None) -> Float[Array, "batch length width"]:
+        """What the encoder makes of each token: class token and distillation token, where there are such, patches."""
         return self.encoder(self.embed(images, rngs=rngs), rngs=rngs)
 
-    def embed(
-        self, images: Float[Array | np.ndarray, "batch height _width channel"], *, rngs: Randomness | None = None
-    ) -> Float[Array, "batch patch width"]:
-        """What the encoder is given: the patches' embeddings with their positions."""
+    def embed(self, images: Images, *, rngs: Randomness | None = None) -> Float[Array, "batch length width"]:
+        """What the encoder is given: the tokens in front, and the patches' embeddings, with their positions."""
         c = self.config
         size = c.image_size
         check_shape("images", images.shape, "batch height width channel", height=size, width=size, channel=c.channels)
-        return dropout(self.positions(self.patch_embedding(images)), c.dropout, rngs)
+        x = self.patch_embedding(images)
+        x = self._prepend(self._locate(x)) if c.positions_of_patches_only else self._locate(self._prepend(x))
+        return dropout(x, c.dropout, rngs)
 
-    def attention_maps(
-        self, images: Float[Array | np.ndarray, "batch height _width channel"]
-    ) -> Float[Array, "layer batch head patch patch"]:
-        """How much each patch attends to each other, in every layer and head."""
+    def _locate(self, x: Float[Array, "batch length width"]) -> Float[Array, "batch length width"]:
+        return x if self.positions is None else self.positions(x)
+
+    def _prepend(self, x: Float[Array, "batch patch width"]) -> Float[Array, "batch length width"]:
+        tokens = [token for token in (self.class_token, self.distillation_token) if token is not None]
+        prefix = [jnp.broadcast_to(token.astype(x.dtype), (len(x), 1, token.size)) for token in tokens]
+        return jnp.concatenate([*prefix, x], axis=1)
+
+    def attention_maps(self, images: Images) -> Float[Array, "layer batch head length length"]:
+        """How much each token attends to each other, in every layer and head."""
         return self.encoder.attention_maps(self.embed(images))
+
+
+def _token(width: int, *, rngs: nnx.Rngs, **options: Unpack[LinearOptions]) -> nnx.Param:
+    return nnx.Param(INITS["normal"](rngs.params(), (width,), options.get("param_dtype", jnp.float32)))
+
+
+def _linear(inputs: int, outputs: int | None, *, rngs: nnx.Rngs, **options: Unpack[LinearOptions]) -> nnx.Linear | None:
+    return None if outputs is None else nnx.Linear(inputs, outputs, rngs=rngs, **options)
+
+
+def _positions(
+    c: ViTConfig, *, rngs: nnx.Rngs, **options: Unpack[LinearOptions]
+) -> LearnedPositions | SinusoidalPositions | SinusoidalPositions2D | None:
+    """The layer that adds positions to the tokens, if the config has any."""
+    length = c.patches + (0 if c.positions_of_patches_only else c.prefix)
+    if c.positions == "learned":
+        return LearnedPositions(length, c.width, rngs=rngs, **options)
+    if c.positions == "sinusoidal":
+        return SinusoidalPositions(length, c.width)
+    if c.positions == "sinusoidal_2d":
+        return SinusoidalPositions2D(c.image_size // c.patch_size, c.width)
+    return None

@@ -12,7 +12,8 @@ from flaxformer_edu.layers import Randomness
 from flaxformer_edu.layers.blocks import Cache
 from flaxformer_edu.layers.options import LinearOptions
 from flaxformer_edu.models.captioning import CaptioningConfig, CaptioningTransformer
-from flaxformer_edu.models.vit import VisionTransformer, ViTConfig
+from flaxformer_edu.models.vit import VisionTransformer
+from flaxformer_edu.models.vit_config import ViTConfig
 
 Images = Float[Array | np.ndarray, "batch height _width channel"]
 
@@ -44,7 +45,7 @@ class ViTCaptionerConfig(CaptioningConfig):
             image_size=image_size,
             patch_size=patch_size,
             classes=None,
-            init_std=None,
+            init="lecun",
             stem="convolutions",
         )
         return cls(**sizes, hidden=512, layers=2, vocab=vocab, features=128, max_length=max_length, vision=vision)

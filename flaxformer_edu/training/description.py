@@ -12,7 +12,7 @@ import numpy as np
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.training.config import LoopConfig
 
-MODELS = "flaxformer_edu.models"
+MODELS, LAYERS = "flaxformer_edu.models", "flaxformer_edu.layers"
 CLASS, DTYPE = "$class", "$dtype"
 
 
@@ -78,22 +78,24 @@ def decode(value: Any, classes: Iterable[type] = ()) -> Any:
 
 def class_path(cls: type) -> str:
     """Where a class can be imported from: "flaxformer_edu.models:ViTConfig", or the module that defines it."""
-    public = getattr(importlib.import_module(MODELS), cls.__name__, None) is cls
-    return f"{MODELS if public else cls.__module__}:{cls.__qualname__}"
+    for public in (MODELS, LAYERS):
+        if getattr(importlib.import_module(public), cls.__name__, None) is cls:
+            return f"{public}:{cls.__qualname__}"
+    return f"{cls.__module__}:{cls.__qualname__}"
 
 
 def resolve(path: str, classes: Iterable[type] = ()) -> type:
-    """The class of that path. A folder's JSON may name only `classes` and what `flaxformer_edu.models` defines."""
+    """The class of that path. A folder's JSON may name only `classes` and those of our models and layers."""
     for cls in classes:
         if class_path(cls) == path:
             return cls
     module, _, name = path.partition(":")
-    if module == MODELS or module.startswith(MODELS + "."):
+    if module.startswith((MODELS, LAYERS)):
         try:
             found = getattr(importlib.import_module(module), name, None)
         except ModuleNotFoundError:
             found = None
-        if isinstance(found, type) and found.__module__.startswith(MODELS):
+        if isinstance(found, type) and found.__module__.startswith((MODELS, LAYERS)):
             return found
     raise InputError(
         f"{path} is not a class of {MODELS}: hand in the classes that your own model needs, "

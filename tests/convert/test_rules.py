@@ -16,7 +16,7 @@ from flaxformer_edu.layers import EncoderBlock, MultiHeadAttention
 from flaxformer_edu.models import VisionTransformer, ViTConfig
 from flaxformer_edu.reference import TorchGenerator, torch_weights
 
-CONFIG = ViTConfig(image_size=8, patch_size=4, classes=3, width=6, layers=11, heads=2, hidden=10, norm="post")
+CONFIG = ViTConfig(image_size=8, patch_size=4, classes=3, width=6, layers=11, heads=2, hidden=10, final_norm="none")
 WEIGHTS = torch_weights.vision_transformer(TorchGenerator(0), patch_size=4, width=6, layers=11, hidden=10, classes=3)
 
 
@@ -36,11 +36,11 @@ def test_more_than_ten_layers_find_their_place():
 @given(sizes=st.tuples(*[st.integers(1, 4)] * 4))
 def test_a_pattern_is_inverted_by_swapping_its_sides(sizes):
     width, channel, row, column = sizes
-    rule = Match("w", ("k",), "width (channel row column) -> row column channel width")
+    rule = Match(("w",), ("k",), "width (channel row column) -> row column channel width", {})
     shapes = {"k": jax.ShapeDtypeStruct((row, column, channel, width), np.float32)}
     tensor = np.random.default_rng(0).normal(size=rule.torch_shape(shapes))
     assert tensor.shape == (width, channel * row * column)
-    np.testing.assert_array_equal(rule.to_torch(rule.to_ours(tensor, shapes)), tensor)
+    np.testing.assert_array_equal(rule.to_torch(rule.to_ours({"w": tensor}, shapes))["w"], tensor)
 
 
 class Packed(nnx.Module):

@@ -9,7 +9,9 @@ from flax import nnx
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import CaptioningConfig, CaptioningTransformer, VisionTransformer, ViTConfig
 
-TINY_VIT = ViTConfig(image_size=8, patch_size=4, classes=3, width=8, layers=2, heads=2, hidden=16, dropout=0.1)
+TINY_VIT = ViTConfig(
+    image_size=8, patch_size=4, classes=3, width=8, layers=2, heads=2, hidden=16, dropout=0.1, final_norm="none"
+)
 TINY_CAPTIONING = CaptioningConfig.cs231n(vocab=7, features=5, width=8, max_length=6)
 
 

@@ -25,7 +25,7 @@ def vit(dtype):
     torch.manual_seed(2)
     sizes = {"image_size": 12, "patch_size": 4, "channels": 3, "width": 16, "layers": 2, "heads": 2, "hidden": 24}
     twin = torch_twins.VisionTransformer(12, 4, 3, 16, 2, 2, 24, 5).to(dtype)
-    return ViTConfig(**sizes, classes=5, dropout=0.1), twin
+    return ViTConfig(**sizes, classes=5, dropout=0.1, final_norm="none"), twin
 
 
 @pytest.mark.parametrize("train", [False, True], ids=["evaluation", "training"])

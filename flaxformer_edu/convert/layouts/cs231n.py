@@ -2,15 +2,13 @@
 
 from flax import nnx
 
-from flaxformer_edu.convert.layouts.common import layer_norm, linear
+from flaxformer_edu.convert.layouts.common import layer_norm, linear, separate_qkv
 from flaxformer_edu.convert.rules import Layout, Rule, within
 from flaxformer_edu.layers import DecoderBlock, EncoderBlock, FeedForward, MultiHeadAttention, PatchEmbedding
 from flaxformer_edu.models import CaptioningTransformer, VisionTransformer
 
 ATTENTION = (
-    *linear("query", "query"),
-    *linear("key", "key"),
-    *linear("value", "value"),
+    *separate_qkv("query", "key", "value"),
     *linear("proj", "out"),
 )
 FEED_FORWARD = (*linear("fc1", "up"), *linear("fc2", "down"))

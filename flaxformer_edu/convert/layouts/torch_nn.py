@@ -5,14 +5,13 @@ A whole `Seq2SeqTransformer` has the names of PyTorch's translation tutorial (`s
 
 from flax import nnx
 
-from flaxformer_edu.convert.layouts.common import layer_norm, linear
+from flaxformer_edu.convert.layouts.common import layer_norm, linear, packed_qkv
 from flaxformer_edu.convert.rules import Layout, Rule, within
 from flaxformer_edu.layers import Decoder, DecoderBlock, Encoder, EncoderBlock, MultiHeadAttention
 from flaxformer_edu.models.seq2seq import Seq2SeqTransformer, Transformer
 
 ATTENTION = (
-    Rule("in_proj_weight", "{query,key,value}.kernel", "(qkv output) input -> qkv input output"),
-    Rule("in_proj_bias", "{query,key,value}.bias", "(qkv output) -> qkv output"),
+    *packed_qkv("in_proj_weight", "in_proj_bias"),
     *linear("out_proj", "out"),
 )
 ENCODER_BLOCK = (
