@@ -22,6 +22,7 @@ from flaxformer_edu.models.vit_captioner import ViTCaptioner, ViTCaptionerConfig
 from flaxformer_edu.training import LoopConfig, Optimiser, fit, recipe
 from flaxformer_edu.training.captions import bleu, references, require_sacrebleu, word_for_word, write_captions
 from flaxformer_edu.training.tasks import Task, captioning
+from flaxformer_edu.training.translation import check_beam
 
 MEAN, STD = (0.5,), (0.25,)  # of pixels
 
@@ -69,7 +70,9 @@ class Config(recipe.RecipeConfig):
     max_train: int | None = None
     """Train on so many captions, 0 for all. Default: the preset's."""
     bleu: bool = False
-    """Score the captions of the validation pictures by BLEU-4 (needs sacrebleu)."""
+    """Score what is written of the validation pictures, greedily and by beam search, by BLEU-4 (needs sacrebleu)."""
+    beam: int = 4
+    """The width of that beam search."""
 
 
 def from_pixels(task: Task) -> Task:
@@ -84,19 +87,26 @@ def from_pixels(task: Task) -> Task:
     )
 
 
-def scores(model: Any, dataset: CaptionDataset, words: list[str], *, with_bleu: bool) -> dict[str, Any]:
-    """How many of the set's pictures are captioned word for word as by one of those who described them; and BLEU-4."""
+def scores(model: Any, dataset: CaptionDataset, words: list[str], *, beam: int | None = None) -> dict[str, Any]:
+    """How many of the set's pictures are captioned word for word as by one of those who described them.
+
+    With the width of a `beam`, also BLEU-4 of the captions decoded greedily and by beam search.
+    """
     people = references(dataset, words)
     inputs = next(iter(dataset.tables.values()))[np.array(list(people))]
     inputs = normalise(inputs, MEAN, STD) if inputs.dtype == np.uint8 else inputs
     captions, theirs = write_captions(model, inputs, words), list(people.values())
     figures: dict[str, Any] = {"pictures": len(people), "word_for_word": word_for_word(captions, theirs)}
-    return {**figures, "bleu4": bleu(captions, theirs)} if with_bleu else figures
+    if beam is None:
+        return figures
+    searched = write_captions(model, inputs, words, beam=beam)
+    return {**figures, "bleu4": bleu(captions, theirs), "bleu4_beam": bleu(searched, theirs)}
 
 
 def run(config: Config) -> None:
     if config.bleu:
         require_sacrebleu()  # better now than after the training
+        check_beam(config.beam)
     preset = config.override(PRESETS[config.preset])
     max_train = preset.max_train if config.max_train is None else config.max_train or None
     folder = config.data or picture_set()
@@ -132,9 +142,9 @@ def run(config: Config) -> None:
     losses = [row["loss"] for row in trained.rows if "loss" in row][-batches.steps_per_epoch :]
     figures = {"steps": steps, "loss_of_last_epoch": float(np.mean(losses)), "val_loss": trained.rows[-1]["eval_loss"]}
     if max_train is not None:
-        seen = scores(trained.model, train, words, with_bleu=False)
+        seen = scores(trained.model, train, words)
         figures |= {f"train_{name}": value for name, value in seen.items()}
-    unseen = scores(trained.model, val, words, with_bleu=config.bleu)
+    unseen = scores(trained.model, val, words, beam=config.beam if config.bleu else None)
     figures |= {f"val_{name}": value for name, value in unseen.items()}
     figures |= {"examples_per_second": trained.examples_per_second, "seconds": time.monotonic() - started}
     recipe.report(f"Captioning, {folder.name}", figures, config.json)

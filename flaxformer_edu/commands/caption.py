@@ -31,6 +31,7 @@ def caption(
     data: Path | None = None,
     split: Literal["train", "val"] = "val",
     index: tuple[int, ...] = (),
+    beam: int = 1,
     out: Path | None = None,
     json: Path | None = None,
 ) -> int:
@@ -56,7 +57,7 @@ def caption(
         inputs = model_images(shown, model.config.vision.image_size, model.config.vision.channels, notes)
     elif loaded is not None:
         inputs = loaded["features"]
-    texts = write_captions(model, inputs, list(notes["idx_to_word"]))
+    texts = write_captions(model, inputs, list(notes["idx_to_word"]), beam=beam)
     rows = [{"picture": name, "caption": text} for name, text in zip(names, texts, strict=True)]
     table = Table("picture", "caption")
     for row in rows:

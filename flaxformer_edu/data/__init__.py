@@ -18,30 +18,38 @@ from flaxformer_edu.data.mnist import load_mnist
 from flaxformer_edu.data.pictures import picture_set, write_pictures
 from flaxformer_edu.data.prefetch import prefetch
 from flaxformer_edu.data.records import RecordBatches, RecordDataset
+from flaxformer_edu.data.sequences import generated_pairs, pair_dataset, read_pairs
+from flaxformer_edu.data.vocabulary import Characters, Subwords, open_vocabulary
 
 __all__ = [
     "ArrayDataset",
     "Batches",
     "CaptionDataset",
+    "Characters",
     "Dataset",
     "PictureReader",
     "RecordBatches",
     "RecordDataset",
+    "Subwords",
     "cache_folder",
     "caption_dataset",
     "decode_captions",
     "evaluation_batches",
+    "generated_pairs",
     "load_cifar10",
     "load_coco",
     "load_digits",
     "load_lang_id",
     "load_mnist",
     "normalise",
+    "open_vocabulary",
+    "pair_dataset",
     "picture_set",
     "prefetch",
     "random_crop",
     "random_flip",
     "read_images",
+    "read_pairs",
     "stratified_split",
     "write_pictures",
 ]

@@ -5,16 +5,16 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, Shaped, UInt8
+from jaxtyping import Array, Float, Key, Shaped
 
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 MNIST_MEAN, MNIST_STD = (0.1307,), (0.3081,)
 
 
 def normalise(
-    images: UInt8[Array | np.ndarray, "batch height width channel"], mean: Sequence[float], std: Sequence[float]
+    images: Shaped[Array | np.ndarray, "batch height width channel"], mean: Sequence[float], std: Sequence[float]
 ) -> Float[Array, "batch height width channel"]:
-    """`(images / 255 - mean) / std` in float32, with one mean and one standard deviation a channel (or for all)."""
+    """`(images / 255 - mean) / std` in float32, of pixels from 0 to 255, one mean and std a channel (or for all)."""
     return (jnp.asarray(images, jnp.float32) / 255 - jnp.asarray(mean)) / jnp.asarray(std)
 
 

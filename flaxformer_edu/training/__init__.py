@@ -12,11 +12,10 @@
 """
 
 from flaxformer_edu.training.config import LoopConfig
-from flaxformer_edu.training.curves import draw_curves
 from flaxformer_edu.training.evaluation import Evaluation
 from flaxformer_edu.training.folder import open_model, save_model
 from flaxformer_edu.training.loop import BatchSource, TrainResult, fit
-from flaxformer_edu.training.losses import accuracy, captioning_loss, cross_entropy, word_accuracy
+from flaxformer_edu.training.losses import accuracy, captioning_loss, cross_entropy, translation_loss, word_accuracy
 from flaxformer_edu.training.mesh import data_mesh, replicate, share, use_devices
 from flaxformer_edu.training.metrics import DivergedError, read_rows
 from flaxformer_edu.training.optimisers import Optimiser
@@ -36,7 +35,6 @@ __all__ = [
     "compile_step",
     "cross_entropy",
     "data_mesh",
-    "draw_curves",
     "fit",
     "make_step",
     "new_state",
@@ -46,6 +44,7 @@ __all__ = [
     "save_model",
     "share",
     "split_model",
+    "translation_loss",
     "use_devices",
     "word_accuracy",
 ]

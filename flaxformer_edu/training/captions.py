@@ -6,20 +6,22 @@ import jax
 import numpy as np
 from jaxtyping import Shaped
 
-from flaxformer_edu import decode
 from flaxformer_edu.data import CaptionDataset, decode_captions
 from flaxformer_edu.errors import InputError
+from flaxformer_edu.training.translation import write_tokens
 
 
 def write_captions(
-    model: Any, inputs: Shaped[np.ndarray | jax.Array, "picture ..."], idx_to_word: list[str], *, batch_size: int = 250
+    model: Any,
+    inputs: Shaped[np.ndarray | jax.Array, "picture ..."],
+    idx_to_word: list[str],
+    *,
+    beam: int = 1,
+    batch_size: int = 250,
 ) -> list[str]:
-    """What the model, decoded greedily, says about each input, without the word that marks the end."""
-    texts = []
-    for start in range(0, len(inputs), batch_size):
-        words = decode.greedy(model, inputs[start : start + batch_size])
-        texts += [text.removesuffix("<END>").strip() for text in decode_captions(words, idx_to_word)]
-    return texts
+    """What the model says about each input, without the word that marks the end; greedily where `beam` is 1."""
+    words = write_tokens(model, inputs, beam=beam, batch_size=batch_size)
+    return [text.removesuffix("<END>").strip() for text in decode_captions(words, idx_to_word)]
 
 
 def references(dataset: CaptionDataset, idx_to_word: list[str]) -> dict[int, list[str]]:

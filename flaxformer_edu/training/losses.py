@@ -27,6 +27,19 @@ def captioning_loss(
     return jnp.where(words == padding_id, 0, cross_entropy(logits, words)).mean()
 
 
+def translation_loss(
+    logits: Float[Array, "batch length vocab"],
+    tokens: Int[Array, "batch length"],
+    *,
+    label_smoothing: float = 0.0,
+    padding_id: int = 0,
+) -> Float[Array, ""]:
+    """The mean cross-entropy of the real tokens, as torch.nn.functional.cross_entropy(ignore_index=padding_id)."""
+    real = tokens != padding_id
+    losses = cross_entropy(logits, tokens, label_smoothing=label_smoothing)
+    return jnp.where(real, losses, 0).sum() / jnp.maximum(real.sum(), 1)
+
+
 def accuracy(logits: Float[Array, "*batch class"], labels: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
     """1 where the largest logit is the label's, 0 elsewhere."""
     return (logits.argmax(axis=-1) == labels).astype(jnp.float32)

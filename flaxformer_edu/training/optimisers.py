@@ -23,7 +23,9 @@ class Optimiser:
     `weight_decay` None stands for PyTorch's default: 0 for sgd and adam, 0.01 for adamw (optax's would be 0.0001).
     `decay` "all" applies it to every parameter, as PyTorch does unless told otherwise; "weights" spares biases and the
     scales of norms. The learning rate rises linearly over `warmup_steps`, and then stays ("constant") or falls along a
-    half cosine to `final_fraction` of itself at the last step ("cosine").
+    half cosine to `final_fraction` of itself at the last step ("cosine"). With "inverse_sqrt" it is learning_rate *
+    min(step / warmup_steps, sqrt(warmup_steps / step)), steps counted from 1: Vaswani et al. 2017, equation 3, whose
+    highest rate is (width * warmup_steps)^-1/2.
     """
 
     name: Literal["sgd", "adam", "adamw"] = "adamw"
@@ -33,7 +35,7 @@ class Optimiser:
     epsilon: float = 1e-8
     weight_decay: float | None = None
     decay: Literal["all", "weights"] = "all"
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine", "inverse_sqrt"] = "constant"
     warmup_steps: int = 0
     final_fraction: float = 0.0
 
@@ -53,11 +55,14 @@ class Optimiser:
     def learning_rates(self, steps: int) -> optax.Schedule:
         """The learning rate as a function of the step, counted from 0."""
         warmup, peak = self.warmup_steps, self.learning_rate
-        if not 0 <= warmup <= steps:
-            raise InputError(f"warmup_steps is {warmup}, expected 0 to {steps}, the steps of the run")
+        fewest = 1 if self.schedule == "inverse_sqrt" else 0
+        if not fewest <= warmup <= steps:
+            raise InputError(f"warmup_steps is {warmup}, expected {fewest} to {steps}, the steps of the run")
 
         def rate(count: ArrayLike) -> Array:
             step = jnp.asarray(count, jnp.result_type(float))
+            if self.schedule == "inverse_sqrt":
+                return peak * jnp.minimum((step + 1) / warmup, jnp.sqrt(warmup / (step + 1)))
             rising = (step + 1) / (warmup + 1)
             past = jnp.clip((step - warmup) / max(1, steps - warmup), 0, 1)
             cosine = self.final_fraction + (1 - self.final_fraction) * (1 + jnp.cos(jnp.pi * past)) / 2

@@ -19,7 +19,7 @@ from flaxformer_edu.errors import InputError
 from flaxformer_edu.training.folder import write_json
 from flaxformer_edu.training.mesh import use_devices
 
-ELSEWHERE = ("data", "out", "devices", "json", "tensorboard")  # options that change nothing about the result
+ELSEWHERE = ("data", "out", "devices", "json", "tensorboard", "beam")  # options that change nothing about the result
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from jaxtyping import Array, Key, Shaped
 
 from flaxformer_edu.data.augment import normalise
 from flaxformer_edu.training.evaluation import EvaluateFn
-from flaxformer_edu.training.losses import accuracy, captioning_loss, cross_entropy, word_accuracy
+from flaxformer_edu.training.losses import accuracy, captioning_loss, cross_entropy, translation_loss, word_accuracy
 from flaxformer_edu.training.step import Batch, LossFn, Metrics
 
 Augment = Callable[[Key[Array, ""], Shaped[Array, "batch height width channel"]], Any]
@@ -60,5 +60,31 @@ def captioning(inputs: str = "features", *, padding_id: int = 0) -> Task:
         logits, words = predict(model, batch)
         losses = cross_entropy(logits, words) * (words != padding_id)
         return {"loss": losses.mean(axis=-1)}
+
+    return Task(loss_fn, evaluate_fn)
+
+
+def translation(*, label_smoothing: float = 0.0, padding_id: int = 0) -> Task:
+    """Batches of `source` and `target`, which begins with the start token: each token is predicted from those before.
+
+    In evaluation `exact_match` is 1 for a target whose every token is the likeliest one: that which greedy decoding
+    writes.
+    """
+
+    def predict(model: Any, batch: Batch, **rngs: nnx.Rngs) -> tuple[Array, Array]:
+        target = batch["target"]
+        return model(batch["source"], target[:, :-1], **rngs), target[:, 1:]
+
+    def loss_fn(model: Any, batch: Batch, rngs: nnx.Rngs) -> tuple[Array, Metrics]:
+        logits, tokens = predict(model, batch, rngs=rngs)
+        loss = translation_loss(logits, tokens, label_smoothing=label_smoothing, padding_id=padding_id)
+        return loss, {"word_accuracy": word_accuracy(logits, tokens, padding_id=padding_id)}
+
+    def evaluate_fn(model: Any, batch: Batch) -> Metrics:
+        logits, tokens = predict(model, batch)
+        real = tokens != padding_id
+        right = (accuracy(logits, tokens) == 1) | ~real
+        loss = (cross_entropy(logits, tokens) * real).sum(axis=-1) / real.sum(axis=-1)
+        return {"loss": loss, "exact_match": right.all(axis=-1).astype(loss.dtype)}
 
     return Task(loss_fn, evaluate_fn)

@@ -65,6 +65,10 @@ def test_caption_from_features(place, tmp_path):
     assert caption(**options, out=out, json=file) == 0
     named = [row["picture"] for row in json.loads(file.read_text())]
     assert named == ["pictures/train_00000.png", "pictures/train_00029.png"]
+    assert caption(**options, beam=3, json=file) == 0
+    assert len(json.loads(file.read_text())) == 2
+    with pytest.raises(InputError, match="beam is 0, expected 1"):
+        caption(**options, beam=0)
     assert out.read_bytes().startswith(b"%PDF")
 
 

@@ -31,25 +31,23 @@ def test_a_cache_changes_no_beam_of_1000_prompts(case):
 
 
 @pytest.mark.usefixtures("float64")
-def test_width_1_is_greedy():
-    model = make_captioner(np.float64)
-    features, prompt = draw(1000, dtype=np.float64)
+def test_width_1_is_greedy(case):
+    model, inputs, prompt = case(1000, np.float64)
     for penalty in (0.0, 1.0):
-        beams = decode.beam_search(model, features, width=1, length_penalty=penalty, prompt=prompt)
-        np.testing.assert_array_equal(beams.tokens[:, 0], decode.greedy(model, features, prompt=prompt))
+        beams = decode.beam_search(model, inputs, width=1, length_penalty=penalty, prompt=prompt)
+        np.testing.assert_array_equal(beams.tokens[:, 0], decode.greedy(model, inputs, prompt=prompt))
 
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("penalty", [0.0, 0.8])
-def test_scores_are_the_models_own(penalty):
-    model = make_captioner(np.float64)
-    features, prompt = draw(50, dtype=np.float64)
-    beams = decode.beam_search(model, features, width=4, length_penalty=penalty, prompt=prompt)
+def test_scores_are_the_models_own(case, penalty):
+    model, inputs, prompt = case(50, np.float64)
+    beams = decode.beam_search(model, inputs, width=4, length_penalty=penalty, prompt=prompt)
     assert (np.diff(beams.scores, axis=1) <= 0).all()
     for beam in range(4):
         tokens = np.asarray(beams.tokens[:, beam])
         written = generated(tokens, prompt)
-        totals = np.where(written, log_probs(model, features, tokens), 0).sum(axis=1)
+        totals = np.where(written, log_probs(model, inputs, tokens), 0).sum(axis=1)
         expected = totals / ((5 + written.sum(axis=1)) / 6) ** penalty
         np.testing.assert_allclose(beams.scores[:, beam], expected, rtol=1e-12)
 

@@ -24,8 +24,8 @@ def test_a_cache_changes_no_token_of_1000_prompts(case):
 
 
 def test_a_step_gives_the_logits_of_the_whole_sequence(case):
-    model, inputs, _ = case(8, np.float32)
-    captions = np.random.default_rng(1).integers(0, 12, (8, 10))
+    model, inputs, _ = case(1000, np.float32)
+    captions = np.random.default_rng(1).integers(0, 12, (1000, 10))
     captions[:, 0] = 1
     memory, cache = model.start(inputs, 10)
     steps = []

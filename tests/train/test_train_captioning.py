@@ -10,7 +10,7 @@ from flaxformer_edu.data import CaptionDataset
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models.vit_captioner import ViTCaptioner
 from flaxformer_edu.training import open_model, read_rows
-from flaxformer_edu.training.captions import bleu, references, word_for_word
+from flaxformer_edu.training.captions import bleu, references, word_for_word, write_captions
 from train import captioning
 
 
@@ -18,15 +18,23 @@ def losses(folder):
     return [row["loss"] for row in read_rows(folder / "metrics.jsonl")[0] if "loss" in row]
 
 
-def test_learns_a_few_captions_by_heart(drawn, tmp_path):
-    config = captioning.Config(
-        data=drawn, max_train=4, batch_size=4, epochs=60, bleu=True, out=tmp_path / "run", json=tmp_path / "figures"
-    )
+def test_learns_a_few_captions_by_heart(drawn, tmp_path, monkeypatch):
+    widths = []
+
+    def write(*inputs, beam=1):
+        widths.append(beam)
+        return write_captions(*inputs, beam=beam)
+
+    monkeypatch.setattr(captioning, "write_captions", write)
+    files = {"out": tmp_path / "run", "json": tmp_path / "figures"}
+    config = captioning.Config(data=drawn, max_train=4, batch_size=4, epochs=60, bleu=True, beam=3, **files)
     captioning.run(config)
     figures = json.loads((tmp_path / "figures").read_text())
     assert figures["train_word_for_word"] == figures["train_pictures"] == 4
     assert figures["val_pictures"] == 12
     assert 0 <= figures["val_bleu4"] <= 1
+    assert 0 <= figures["val_bleu4_beam"] <= 1
+    assert widths == [1, 1, 3], "the pictures trained on, the others greedily, and by beam search"
     assert figures["loss_of_last_epoch"] < 0.3
     captioning.run(config)  # resumed at its end
     again = json.loads((tmp_path / "figures").read_text())

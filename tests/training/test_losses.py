@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flaxformer_edu.training import accuracy, captioning_loss, cross_entropy, word_accuracy
+from flaxformer_edu.training import accuracy, captioning_loss, cross_entropy, translation_loss, word_accuracy
 
 
 def example(*shape, classes=7):
@@ -52,6 +52,21 @@ def test_captioning_loss_counts_padding_as_zero(float64):
     expected = torch.mean(losses * (torch.tensor(words).reshape(12) != 0).float())
     expected.backward()
     loss, gradient = jax.value_and_grad(captioning_loss)(jnp.asarray(logits), jnp.asarray(words))
+    np.testing.assert_allclose(loss, expected.item(), atol=1e-12)
+    np.testing.assert_allclose(gradient, theirs.grad, atol=1e-12)
+
+
+@pytest.mark.parametrize(("smoothing", "padding"), [(0.0, 0), (0.1, 0), (0.1, 3)])
+def test_translation_loss_leaves_padding_out(float64, smoothing, padding):
+    logits, tokens = example(3, 4)
+    tokens[0, 2:], tokens[2, 1:] = padding, padding
+    theirs = torch.tensor(logits, requires_grad=True)
+    expected = torch.nn.functional.cross_entropy(
+        theirs.reshape(12, 7), torch.tensor(tokens).reshape(12), ignore_index=padding, label_smoothing=smoothing
+    )
+    expected.backward()
+    options = {"label_smoothing": smoothing, "padding_id": padding}
+    loss, gradient = jax.value_and_grad(lambda x: ours(translation_loss, x, tokens, **options))(logits)
     np.testing.assert_allclose(loss, expected.item(), atol=1e-12)
     np.testing.assert_allclose(gradient, theirs.grad, atol=1e-12)
 

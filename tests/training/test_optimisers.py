@@ -129,12 +129,22 @@ def test_learning_rates_over_a_run():
     assert [constant(i) for i in (0, 9)] == [0.5, 0.5]
 
 
+def test_inverse_sqrt_is_the_papers_schedule(float64):
+    """Vaswani et al. 2017, equation 3: width^-0.5 * min(step^-0.5, step * warmup^-1.5), steps counted from 1."""
+    width, warmup = 512, 4000
+    optimiser = Optimiser(learning_rate=(width * warmup) ** -0.5, schedule="inverse_sqrt", warmup_steps=warmup)
+    rates = optimiser.learning_rates(100_000)
+    for step in (1, 2, 3999, 4000, 4001, 16_000, 100_000):
+        np.testing.assert_allclose(rates(step - 1), width**-0.5 * min(step**-0.5, step * warmup**-1.5), rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"name": "lamb"}, "no optimiser is named 'lamb': choose one of sgd, adam, adamw"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),
         ({"warmup_steps": 11}, "warmup_steps is 11, expected 0 to 10"),
+        ({"schedule": "inverse_sqrt"}, "warmup_steps is 0, expected 1 to 10"),
     ],
 )
 def test_wrong_settings(unchecked, settings, message):

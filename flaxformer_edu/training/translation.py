@@ -1,0 +1,58 @@
+"""What a model writes, token by token, and how often it is exactly right."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Int, Shaped
+
+from flaxformer_edu import decode
+from flaxformer_edu.data.vocabulary import Vocabulary, decode_texts, encode_texts
+from flaxformer_edu.errors import InputError
+
+LENGTH_PENALTY = 0.6  # of beam search: Vaswani et al. 2017, section 6.1
+
+
+def check_beam(width: int) -> None:
+    """Raise InputError unless a beam can have that width: better before a training than after."""
+    if width < 1:
+        raise InputError(f"beam is {width}, expected 1, greedy decoding, or more")
+
+
+def write_tokens(
+    model: decode.CachedDecoder,
+    inputs: Shaped[np.ndarray | jax.Array, "sequence ..."],
+    *,
+    beam: int = 1,
+    batch_size: int = 250,
+) -> Int[np.ndarray, "sequence length"]:
+    """What the model writes for each input: by beam search of that width, where it is 1 by greedy decoding."""
+    check_beam(beam)
+    rows = []
+    for start in range(0, len(inputs), batch_size):
+        part = inputs[start : start + batch_size]
+        if beam == 1:
+            rows.append(decode.greedy(model, part))
+        else:
+            rows.append(decode.beam_search(model, part, width=beam, length_penalty=LENGTH_PENALTY).tokens[:, 0])
+    return np.concatenate(rows)
+
+
+def translate_texts(model: Any, texts: Sequence[str], vocabulary: Vocabulary, *, beam: int = 1) -> list[str]:
+    """What a `Seq2SeqTransformer` makes of each text.
+
+    Raises InputError, which names the text, for an empty one, characters that the vocabulary has not, and one longer
+    than the model can read.
+    """
+    longest = model.config.max_length - 1  # and the end token
+    for text in texts:
+        tokens = len(vocabulary.encode(text))
+        if not 0 < tokens <= longest:
+            raise InputError(f"{text!r} has {tokens} tokens, but the model reads 1 to {longest} at a time")
+    return decode_texts(write_tokens(model, encode_texts(texts, vocabulary), beam=beam), vocabulary)
+
+
+def exact_match(written: Sequence[str], wanted: Sequence[str]) -> float:
+    """The share of texts that are exactly those wanted."""
+    return float(np.mean([text == goal for text, goal in zip(written, wanted, strict=True)]))
