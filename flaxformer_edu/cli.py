@@ -135,6 +135,7 @@ def caption(
     data: Annotated[Path | None, arg(metavar="FOLDER")] = None,
     split: Literal["train", "val"] = "val",
     index: tuple[int, ...] = (),
+    beam: int = 1,
     out: Annotated[Path | None, arg(metavar="FILE")] = None,
     json: Annotated[Path | None, arg(metavar="FILE")] = None,
 ) -> int:
@@ -145,7 +146,7 @@ def caption(
 
     For example:
     $ flaxformer-edu caption --checkpoint runs/pixels beach.jpg dog.jpg --out captions.png
-    $ flaxformer-edu caption --checkpoint runs/coco --data coco_captioning --split val --index 3 5 9
+    $ flaxformer-edu caption --checkpoint runs/coco --data coco_captioning --split val --index 3 5 9 --beam 4
 
     Args:
         pictures: image files.
@@ -153,12 +154,38 @@ def caption(
         data: a folder in the layout of CS231n's coco_captioning, whose pictures `index` names.
         split: the part of it.
         index: the pictures' numbers there, from 0.
+        beam: the width of the beam search that writes the captions; 1 is greedy decoding.
         out: also draw the pictures with their captions (.png, .pdf, .svg, .jpg).
         json: also write the rows to this file.
     """
     from flaxformer_edu.commands.caption import caption as run
 
-    return run(pictures, checkpoint=checkpoint, data=data, split=split, index=index, out=out, json=json)
+    return run(pictures, checkpoint=checkpoint, data=data, split=split, index=index, beam=beam, out=out, json=json)
+
+
+@app.command
+def translate(
+    texts: Positional[tuple[str, ...]],
+    *,
+    checkpoint: Annotated[Path, arg(metavar="FOLDER")],
+    beam: int = 1,
+    json: Annotated[Path | None, arg(metavar="FILE")] = None,
+) -> int:
+    """Turn texts into others, with a model trained by `python -m train.seq2seq --out FOLDER`.
+
+    For example:
+    $ flaxformer-edu translate --checkpoint runs/dates "the 3rd of may 1998" "friday 5 june 2026"
+    $ flaxformer-edu translate --checkpoint runs/reverse 31415926535 --beam 4 --json reversed.json
+
+    Args:
+        texts: what to translate, in the characters that the model was trained on.
+        checkpoint: the folder that training wrote to.
+        beam: the width of the beam search that writes the translations; 1 is greedy decoding.
+        json: also write the rows to this file.
+    """
+    from flaxformer_edu.commands.translate import translate as run
+
+    return run(texts, checkpoint=checkpoint, beam=beam, json=json)
 
 
 @app.command
@@ -184,6 +211,116 @@ def classify(
     from flaxformer_edu.commands.classify import classify as run
 
     return run(pictures, checkpoint=checkpoint, out=out, json=json)
+
+
+@app.command
+def explain(
+    picture: Positional[Path],
+    *,
+    checkpoint: Annotated[Path, arg(metavar="FOLDER")],
+    out: Annotated[Path, arg(metavar="FOLDER")] = Path("explained"),
+    layer: int | None = None,
+    head: int | None = None,
+    caption: str | None = None,
+    kind: Literal["png", "svg"] = "png",
+) -> int:
+    """Draw what a model looks at in a picture: attention maps and rollout, or what each word of a caption looked at.
+
+    For example:
+    $ flaxformer-edu explain --checkpoint runs/rotary seven.png
+    $ flaxformer-edu explain --checkpoint runs/cifar10 cat.jpg --layer 3 --head 2 --out cat_explained --kind svg
+    $ flaxformer-edu explain --checkpoint runs/pixels ball.png --caption "a red ball"
+
+    Args:
+        picture: an image file; its middle square is resized to what the model was trained on.
+        checkpoint: the folder that training wrote to.
+        out: where the pictures go.
+        layer: whose attention is drawn large, from 1; without it, the last layer's.
+        head: whose attention that is, from 1; without it, the mean of all heads.
+        caption: of a captioner: explain these words instead of those that the model writes.
+        kind: of the pictures.
+    """
+    from flaxformer_edu.commands.explain import explain as run
+
+    return run(picture, checkpoint=checkpoint, out=out, layer=layer, head=head, caption=caption, kind=kind)
+
+
+@app.command
+def convert(
+    source: Positional[str],
+    target: Positional[Path],
+    *,
+    layout: str | None = None,
+    preset: str | None = None,
+    target_layout: str | None = None,
+    image_size: int | None = None,
+    resize: Literal["antialiased", "plain", "linear"] = "antialiased",
+    verbose: bool = False,
+    dry_run: bool = False,
+) -> int:
+    """Bring a model's weights from PyTorch, Hugging Face or Google, or take them there.
+
+    For example:
+    $ flaxformer-edu convert vit_b_16.pth runs/vit
+    $ flaxformer-edu convert runs/captioner captioner.pth --verbose
+    $ flaxformer-edu convert torchvision://vit_b_16 vit_for_transformers --target-layout hf_vit
+    $ flaxformer-edu convert weights.npz vit_384.safetensors --target-layout timm --image-size 384 --resize linear
+
+    Args:
+        source: a .pth, .pt, .bin, .safetensors or .npz file, a folder of ours or of Hugging Face, or a name:
+            torchvision://vit_b_16, hf://OWNER/NAME.
+        target: a file with one of these endings, or a folder: our own, or, with --target-layout hf_vit, one that
+            transformers opens.
+        layout: whose names the source has (torchvision, timm, hf_vit, google_npz, scratch, cs231n, ...); otherwise seen
+            from the names.
+        preset: the Vision Transformer in a bare file (b16, b32, l16, s16, ti16, scratch, ...); otherwise the one that
+            fits.
+        target_layout: whose names to write; otherwise the source's.
+        image_size: resample the positions for images of so many pixels a side.
+        resize: as timm does it (antialiased), as transformers does (plain), or as Google did (linear).
+        verbose: print a table of what went where.
+        dry_run: print the table, and write nothing.
+    """
+    from flaxformer_edu.commands.convert import convert as run
+
+    options = {"layout": layout, "preset": preset, "target_layout": target_layout}
+    return run(source, target, **options, image_size=image_size, resize=resize, verbose=verbose, dry_run=dry_run)
+
+
+@app.command
+def compare(
+    *,
+    ours: Annotated[Path, arg(metavar="FOLDER")],
+    theirs: Annotated[Path, arg(metavar="FILE")],
+    torch_model: Annotated[str, arg(metavar="MODULE:FACTORY")],
+    input: Annotated[tuple[Path, ...], arg(metavar="FILE")],
+    layout: str | None = None,
+    tolerance: float | None = None,
+    float64: bool = False,
+    json: Annotated[Path | None, arg(metavar="FILE")] = None,
+) -> int:
+    """Run a model and its PyTorch original on the same inputs, and say in which layer they first differ, and why.
+
+    For example:
+    $ flaxformer-edu compare --ours runs/vit --theirs vit.pth --torch-model my_package.vit:build --input images.npy
+    $ flaxformer-edu compare --ours runs/captioner --theirs c.pth --torch-model m:f --input features.npy words.npy
+
+    The exit status is 1 where anything differs.
+
+    Args:
+        ours: the folder that training or `convert` wrote to.
+        theirs: the file of the PyTorch model's weights.
+        torch_model: package.module:factory, where factory() makes the PyTorch model.
+        input: a .npy file for each of the model's arguments; images are batch, height, width, channel.
+        layout: whose names the PyTorch model has (torchvision, timm, hf_vit, cs231n, ...); otherwise seen from them.
+        tolerance: of the largest difference, relative to a layer's largest value; otherwise that of the type.
+        float64: compute both in float64, where even a small fault stands out.
+        json: also write the report to this file.
+    """
+    from flaxformer_edu.commands.compare import compare as run
+
+    models = {"ours": ours, "theirs": theirs, "torch_model": torch_model, "inputs": input}
+    return run(**models, layout=layout, tolerance=tolerance, float64=float64, json=json)
 
 
 @app.command

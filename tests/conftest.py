@@ -16,6 +16,7 @@ CACHE = Path(__file__).parent.parent / ".cache" / "jax"
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+jax.config.update("jax_disable_most_optimizations", True)  # most of the suite's time would go into compiling
 jax.config.update("jax_default_matmul_precision", "highest")
 
 

@@ -19,7 +19,8 @@ def run(monkeypatch, *arguments):
 
 
 @pytest.mark.parametrize(
-    "command", ["verify", "demo", "data", "data list", "data fetch", "data show", "caption", "classify", "identify"]
+    "command",
+    ["verify", "demo", "data", "data list", "data fetch", "data show", "caption", "classify", "identify", "translate"],
 )
 def test_help_has_examples(monkeypatch, capsys, command):
     assert run(monkeypatch, *command.split(), "--help") == 0

@@ -57,6 +57,14 @@ PRESETS = {
         model=ViTConfig.compact, optimiser=adamw(weight_decay=0.06), epochs=100, batch_size=256, warmup=0.05,
         augment=True, task=mixed_classification, label_smoothing=0.1, ema_decay=0.9995, dtype="bfloat16",
     ),
+    "scratch": Preset(
+        model=ViTConfig.scratch, optimiser=adamw(learning_rate=2e-3, weight_decay=0.05), epochs=20, batch_size=128,
+        warmup=0.05, augment=True,
+    ),
+    "scratch_large": Preset(
+        model=ViTConfig.scratch_large, optimiser=adamw(weight_decay=0.05), epochs=100, batch_size=256, warmup=0.05,
+        augment=True, label_smoothing=0.1, dtype="bfloat16",
+    ),
     "digits": digits,
     "mnist": replace(digits, epochs=3, batch_size=128),
 }  # fmt: skip
@@ -91,8 +99,8 @@ class Config(recipe.RecipeConfig):
 
     dataset: Literal["cifar10", "mnist", "digits"] = "cifar10"
     """CIFAR-10 and MNIST are downloaded once, or read from the --data folder (cifar-10-batches-py, or idx files)."""
-    preset: Literal["cs231n", "tuned", "compact", "digits", "mnist"] | None = None
-    """Model and training; compact is for accelerators. Default: cs231n for CIFAR-10, else the data set's own."""
+    preset: Literal["cs231n", "tuned", "compact", "scratch", "scratch_large", "digits", "mnist"] | None = None
+    """Model and training; compact and scratch_large want an accelerator. Default: cs231n, or the data set's own."""
     patch_size: int | None = None
     """Pixels a side of a patch. Default: the preset's."""
     overfit_one_batch: bool = False

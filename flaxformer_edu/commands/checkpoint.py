@@ -1,4 +1,4 @@
-"""What `flaxformer-edu caption` and `classify` have in common: a checkpoint, pictures, and a sheet of results."""
+"""What `flaxformer-edu caption`, `classify` and `explain` have in common: a checkpoint, pictures, figures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,9 +29,14 @@ def open_checkpoint(folder: Path, kinds: tuple[type, ...], needed: Sequence[str]
     model, notes = open_model(folder, which="latest")
     if not isinstance(model, kinds):
         raise InputError(f"{folder} holds a {type(model).__name__}, {remedy}")
+    check_notes(folder, notes, needed)
+    return model, notes
+
+
+def check_notes(folder: Path, notes: dict[str, Any], needed: Sequence[str]) -> None:
+    """Raise InputError where the notes lack what is `needed`."""
     if missing := [name for name in needed if name not in notes]:
         raise InputError(f"{folder} was saved without {', '.join(missing)} in its notes: save it again with them")
-    return model, notes
 
 
 def read_pictures(names: Sequence[str | Path], folder: Path = Path()) -> list[Picture]:
@@ -44,10 +49,15 @@ def model_images(
     pictures: Sequence[Picture], size: int, channels: int, notes: dict[str, Any]
 ) -> Float[np.ndarray, "batch size size channel"]:
     """The middle square of each picture, as the model saw its training pictures; in grey where it has one channel."""
+    return np.asarray(normalise(model_squares(pictures, size, channels), notes["mean"], notes["std"]))
+
+
+def model_squares(
+    pictures: Sequence[Picture], size: int, channels: int
+) -> UInt8[np.ndarray, "batch size size channel"]:
+    """The same before they are normalised."""
     squares = np.stack([resize_image(picture, size) for picture in pictures])
-    if channels == 1:
-        squares = np.rint(squares @ (0.299, 0.587, 0.114)).astype(np.uint8)[..., None]
-    return np.asarray(normalise(squares, notes["mean"], notes["std"]))
+    return np.rint(squares @ (0.299, 0.587, 0.114)).astype(np.uint8)[..., None] if channels == 1 else squares
 
 
 def save_figure(figure: "Figure", path: Path) -> None:

@@ -26,7 +26,7 @@ from flaxformer_edu.data import (
 from flaxformer_edu.data.augment import normalise
 from flaxformer_edu.data.images import PictureReader
 from flaxformer_edu.models import CaptioningConfig, CaptioningTransformer, VisionTransformer, ViTConfig
-from flaxformer_edu.training import LoopConfig, Optimiser, TrainResult, draw_curves, fit, use_devices
+from flaxformer_edu.training import LoopConfig, Optimiser, TrainResult, fit, use_devices
 from flaxformer_edu.training.tasks import captioning, classification
 
 DIGITS_MEAN, DIGITS_STD = (0.305,), (0.376,)
@@ -82,7 +82,7 @@ def overfit_captions(out: Path, console: Console) -> list[Result]:
         LoopConfig(steps=100 * batches.steps_per_epoch),
         console=console,
     )
-    draw_curves(trained.rows, out / "captioning_curves.png")
+    plots.training_curves({"": trained.rows}).savefig(out / "captioning_curves.png")
 
     texts = captions(trained.model, data, train)
     with PictureReader(folder) as reader:
@@ -126,7 +126,7 @@ def learn_digits(out: Path, console: Console) -> list[Result]:
     """A ViT on 1,438 handwritten digits, tested on the 359 others; and where it looks."""
     digits = load_digits()
     trained = train_digits(digits["train"], digits["test"], console, batch_size=32, epochs=30)
-    draw_curves(trained.rows, out / "digits_curves.png")
+    plots.training_curves({"": trained.rows}).savefig(out / "digits_curves.png")
 
     images = digits["test"]["images"][:4]
     normalised = normalise(images, DIGITS_MEAN, DIGITS_STD)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
@@ -34,6 +35,19 @@ def from_torch(
 
 def load_weights(model: Model, weights: Mapping[str, Any], *, layout: str | Layout | None = None) -> Model:
     """A model like this one (a whole model or a layer, abstract or not) with the weights of a PyTorch state dict."""
+    return fill(model, weights, layout, jnp.array)
+
+
+def fill(
+    model: Model,
+    weights: Mapping[str, Any],
+    layout: str | Layout | None,
+    make: Callable[[np.ndarray, np.dtype], jax.Array | np.ndarray],
+) -> Model:
+    """`load_weights`, with parameters that `make` makes of NumPy arrays and our types.
+
+    `np.asarray` makes views of the weights where it can: enough for a model that is only to be written elsewhere.
+    """
     if layout is None:
         layout = detect_layout(weights, model)
     layout = find_layout(layout, model, weights) if isinstance(layout, str) else layout
@@ -46,7 +60,7 @@ def load_weights(model: Model, weights: Mapping[str, Any], *, layout: str | Layo
     arrays = {name: array for found in matches for name, array in found.to_ours(tensors, shapes).items()}
     for path, variable in variables.items():
         name = parameter_name(path)
-        variables[path] = variable.replace(jnp.array(arrays[name], dtype=shapes[name].dtype))
+        variables[path] = variable.replace(make(arrays[name], shapes[name].dtype))
     return nnx.merge(graphdef, nnx.from_flat_state(variables))
 
 

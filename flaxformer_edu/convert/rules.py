@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from einops import rearrange
+from einops import EinopsError, rearrange
 from flax import nnx
 
 from flaxformer_edu.errors import InputError
@@ -40,6 +40,17 @@ class Rule:
     ours: str
     pattern: str | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self):
+        unknown = _wildcards(self.torch) - _wildcards(self.ours)
+        if unknown:
+            raise InputError(f"{self}: our name has no {{{', '.join(unknown)}}}, and each name may have one list")
+        if self.pattern is not None and self.pattern.count("->") != 1:
+            raise InputError(f"{self}: a pattern has PyTorch's axes, ->, and ours")
+
+
+def _wildcards(template: str) -> set[str]:
+    return set(re.findall(r"\{([^}]*)\}", alternatives(template)[0]))
 
 
 def alternatives(template: str) -> list[str]:
@@ -112,7 +123,11 @@ def _stack(tensors: list[np.ndarray]) -> np.ndarray:
 
 def _rearrange(x: np.ndarray, given: str, wanted: str, sizes: Mapping[str, int]) -> np.ndarray:
     names = set(re.findall(r"[a-z]\w*", given))
-    return rearrange(x, f"{given} -> {wanted}", **{name: size for name, size in sizes.items() if name in names})
+    try:
+        return rearrange(x, f"{given} -> {wanted}", **{name: size for name, size in sizes.items() if name in names})
+    except EinopsError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise ConversionError(f"the pattern {given}->{wanted} does not fit the shape {x.shape}: {reason}") from None
 
 
 def _axes(pattern: str, shape: tuple[int, ...]) -> dict[str, int]:

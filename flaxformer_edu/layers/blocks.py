@@ -84,7 +84,7 @@ class Block(nnx.Module):
     ) -> Float[Array, "batch length width"]:
         """x + dropout(sublayer(norm(x))) for pre-norm, norm(x + dropout(sublayer(x))) for post-norm."""
         c = self.config
-        branch = dropout(sublayer(norm(x) if c.norm == "pre" else x), c.dropout, rngs)
+        branch = dropout(sublayer(self.sublayer_input(norm, x)), c.dropout, rngs)
         x = x + drop_path(branch, c.drop_path, rngs)
         return x if c.norm == "pre" else norm(x)
 
@@ -92,14 +92,17 @@ class Block(nnx.Module):
         self, x: Float[Array, "batch length width"], mask: Mask | None = None
     ) -> Float[Array, "batch head length length"]:
         """What each position of the block's input looks at."""
-        return self.attention.with_weights(self._attention_input(x), mask=mask)[1]
+        return self.attention.with_weights(self.sublayer_input(self.norm1, x), mask=mask)[1]
 
     def keys_values(self, x: Float[Array, "batch length width"], start: Position = 0) -> KeysValues:
         """What later tokens see of the block's input, whose first token stands at position `start`."""
-        return self.attention.keys_values(self._attention_input(x), start=start)
+        return self.attention.keys_values(self.sublayer_input(self.norm1, x), start=start)
 
-    def _attention_input(self, x: Float[Array, "batch length width"]) -> Float[Array, "batch length width"]:
-        return self.norm1(x) if self.config.norm == "pre" else x
+    def sublayer_input(
+        self, norm: nnx.LayerNorm, x: Float[Array, "batch length width"]
+    ) -> Float[Array, "batch length width"]:
+        """What a sublayer is given: norm(x) for pre-norm, x itself for post-norm."""
+        return norm(x) if self.config.norm == "pre" else x
 
 
 class EncoderBlock(Block):
@@ -146,6 +149,16 @@ class DecoderBlock(Block):
         x = self.residual(x, self.norm1, lambda h: self.attention(h, sequence, mask=mask, start=start, rngs=rngs), rngs)
         x = self.residual(x, self.norm2, lambda h: self.cross_attention(h, memory, mask=memory_mask, rngs=rngs), rngs)
         return self.residual(x, self.norm3, lambda h: self.mlp(h, rngs=rngs), rngs)
+
+    def memory_weights(
+        self,
+        x: Float[Array, "batch length width"],
+        memory: Float[Array, "batch memory width"],
+        mask: Mask | None = None,
+    ) -> Float[Array, "batch head length memory"]:
+        """What each position of the block's input looks at in the memory; `mask` is for the sequence itself."""
+        x = self.residual(x, self.norm1, lambda h: self.attention(h, mask=mask), None)
+        return self.cross_attention.with_weights(self.sublayer_input(self.norm2, x), memory)[1]
 
 
 class Encoder(nnx.Module):
@@ -214,6 +227,19 @@ class Decoder(nnx.Module):
         for block in self.blocks:
             x = block(x, memory, mask, memory_mask, rngs=rngs)
         return x if self.norm is None else self.norm(x)
+
+    def attention_to_memory(
+        self,
+        x: Float[Array, "batch length width"],
+        memory: Float[Array, "batch memory width"],
+        mask: Mask | None = None,
+    ) -> Float[Array, "layer batch head length memory"]:
+        """The weights of every block's attention to the memory, in evaluation; `mask` is for the sequence itself."""
+        maps = []
+        for block in self.blocks:
+            maps.append(block.memory_weights(x, memory, mask))
+            x = block(x, memory, mask)
+        return jnp.stack(maps)
 
     def start(self, memory: Float[Array, "batch memory width"], length: int) -> tuple[Cache, Cache]:
         """What decoding begins with: the memory's keys and values, and room for those of `length` tokens.

@@ -108,6 +108,13 @@ class CaptioningTransformer(nnx.Module):
         x = dropout(self.embed(captions), c.dropout, rngs)
         return self.output(self.decoder(x, memory, causal_mask(captions.shape[1]), rngs=rngs))
 
+    def attention_to_memory(
+        self, inputs: Float[Array | np.ndarray, "batch ..."], captions: Int[Array | np.ndarray, "batch length"]
+    ) -> Float[Array, "layer batch head length memory"]:
+        """Where among the image's tokens the model looks, at each word of `captions`, to find the one that follows."""
+        x, mask = self.embed(captions), causal_mask(captions.shape[1])
+        return self.decoder.attention_to_memory(x, self.encode(inputs), mask)
+
     def embed(
         self, words: Int[Array | np.ndarray, "batch length"], start: Position = 0
     ) -> Float[Array, "batch length width"]:

@@ -165,7 +165,7 @@ class ViTConfig(BlockConfig):
             width=64,
             layers=2,
             heads=1,
-            hidden=256,
+            hidden=512,
             norm="pre",
             activation="relu",
             qkv_bias=False,

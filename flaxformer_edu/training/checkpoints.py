@@ -1,6 +1,9 @@
 """Checkpoints: the latest and the best, written in the background, each complete or not there at all."""
 
+import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +15,18 @@ from flaxformer_edu.errors import InputError
 from flaxformer_edu.training.state import TrainState
 
 FOLDER = "checkpoints"
+
+
+@contextmanager
+def _told_nothing() -> Iterator[None]:
+    """Orbax logs a warning for every folder that it is asked only to read."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 class Checkpoints:
@@ -50,7 +65,8 @@ class Checkpoints:
         )
         self.folder = folder
         self._args = ocp.args
-        self._manager = ocp.CheckpointManager((folder / FOLDER).absolute(), options=options)
+        with _told_nothing():
+            self._manager = ocp.CheckpointManager((folder / FOLDER).absolute(), options=options)
 
     def __enter__(self) -> "Checkpoints":
         return self

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, PyTree
 
+from flaxformer_edu import plots
 from flaxformer_edu.training.checkpoints import Checkpoints
 from flaxformer_edu.training.config import LoopConfig
-from flaxformer_edu.training.curves import draw_curves
 from flaxformer_edu.training.folder import CURVES_FILE, METRICS_FILE, claim
 from flaxformer_edu.training.metrics import DivergedError, MetricsLog
 from flaxformer_edu.training.state import TrainState
@@ -74,7 +74,7 @@ class Run:
     def draw_curves(self) -> None:
         """Draw the learning curves into the folder."""
         if self.folder is not None:
-            draw_curves(self.log.rows, self.folder / CURVES_FILE)
+            plots.training_curves({"": self.log.rows}).savefig(self.folder / CURVES_FILE)
 
 
 @jax.jit

@@ -81,7 +81,7 @@ def test_transformers_finds_the_format_in_the_metadata(tmp_path: Path):
         assert file.metadata() == {"format": "pt"}
 
 
-@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors", "w.npz"])
 def test_a_file_may_replace_the_one_its_arrays_come_from(tmp_path: Path, name: str):
     write(tmp_path / name, {"a": np.arange(5.0), "b": np.ones((2, 2))})
     write(tmp_path / name, {key: array for key, array in read(tmp_path / name).items() if key == "a"})
@@ -99,7 +99,8 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "array", "message"),
     [
-        ("w.npz", np.ones(2), "end in .safetensors, .pth, .pt, .bin"),
+        ("w.h5", np.ones(2), "end in .safetensors, .pth, .pt, .bin, .npz"),
+        ("w.npz", np.ones(2, ml_dtypes.bfloat16), r"weight \(bfloat16\): cast them"),
         ("nowhere/w.pth", np.ones(2), "folder must exist"),
         ("w.pth", np.ones(2, ml_dtypes.float8_e5m2), r"weight \(float8_e5m2\): cast them"),
         ("w.pth", np.ones(2, np.uint32), r"weight \(uint32\)"),
@@ -112,3 +113,10 @@ def test_what_a_format_cannot_hold(tmp_path: Path, name: str, array: np.ndarray,
     with pytest.raises(InputError, match=message):
         write(tmp_path / name, {"weight": array})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_any_name_is_a_name(tmp_path: Path):
+    for ending in (".npz", ".pth", ".safetensors"):
+        write(tmp_path / f"w{ending}", {"file": np.ones(2), "allow_pickle": np.zeros((0, 3)), "a/b": np.array(3)})
+        assert read(tmp_path / f"w{ending}").keys() == {"file", "allow_pickle", "a/b"}
+        assert read(tmp_path / f"w{ending}")["allow_pickle"].shape == (0, 3)

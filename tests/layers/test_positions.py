@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.layers import LearnedPositions, SinusoidalPositions, apply_rope, sinusoidal_positions
+from flaxformer_edu.layers import (
+    LearnedPositions,
+    Multiplied,
+    Rotary,
+    SinusoidalPositions,
+    apply_rope,
+    sinusoidal_positions,
+)
 
 
 def test_sinusoids_by_hand():
@@ -18,17 +25,24 @@ def test_sinusoids_by_hand():
     assert (table[0] == [0, 1, 0, 1]).all()
 
 
+def change_of_score(turn, a, b, shift):
+    """How much the product of a query at `a` and a key at `b` changes when both move on by `shift`."""
+    with jax.enable_x64(True):
+        q, k = jax.random.normal(jax.random.key(0), (2, 1, 1, 1, 8), jnp.float64)
+        scores = [float((turn(q, i) * turn(k, j)).sum()) for i, j in ((a, b), (a + shift, b + shift))]
+        return abs(scores[1] - scores[0])
+
+
 @given(a=st.integers(0, 500), b=st.integers(0, 500), shift=st.integers(0, 500), interleaved=st.booleans())
 @settings(max_examples=25, deadline=None)
 def test_rotated_scores_depend_on_distance_alone(a, b, shift, interleaved):
-    with jax.enable_x64(True):
-        q, k = jax.random.normal(jax.random.key(0), (2, 1, 1, 1, 8), jnp.float64)
+    assert change_of_score(Rotary(interleaved=interleaved), a, b, shift) < 1e-12
 
-        def score(i, j):
-            turned = [apply_rope(x, jnp.array([p]), interleaved=interleaved) for x, p in ((q, i), (k, j))]
-            return float((turned[0] * turned[1]).sum())
 
-        assert abs(score(a, b) - score(a + shift, b + shift)) < 1e-12
+@pytest.mark.parametrize(("a", "b", "shift"), [(0, 0, 1), (3, 5, 10), (300, 17, 100)])
+def test_multiplied_scores_do_not(a, b, shift):
+    assert change_of_score(Rotary(), a, b, shift) < 1e-12
+    assert change_of_score(Multiplied(), a, b, shift) > 0.01
 
 
 @pytest.mark.parametrize("interleaved", [False, True])

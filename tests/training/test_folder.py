@@ -23,13 +23,15 @@ from flaxformer_edu.training.folder import claim
     ("model_class", "config"),
     [
         (VisionTransformer, replace(ViTConfig.cs231n(), layers=1, width=8, hidden=8)),
+        (VisionTransformer, replace(ViTConfig.tiles(positions="rotary"), width=8, hidden=8)),
         (CaptioningTransformer, replace(CaptioningConfig.cs231n(vocab=9, features=5), width=8, hidden=8)),
     ],
 )
-def test_a_model_opens_from_its_folder(tmp_path, model_class, config):
+def test_a_model_opens_from_its_folder(tmp_path, caplog, model_class, config):
     model = model_class(config, rngs=nnx.Rngs(0))
     save_model(tmp_path / "saved", model, notes={"words": ["a", "b"], "mean": np.array([0.5, 0.25])})
     opened, notes = open_model(tmp_path / "saved")
+    assert not caplog.records
     assert type(opened) is model_class
     assert opened.config == config
     assert_same(split_model(opened)[1], split_model(model)[1])

@@ -3,13 +3,9 @@
 import json
 
 import jax.numpy as jnp
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from flaxformer_edu.training import DivergedError, draw_curves, read_rows
-from flaxformer_edu.training.curves import running_mean
+from flaxformer_edu.training import DivergedError, read_rows
 from flaxformer_edu.training.metrics import IN_FLIGHT, MetricsLog
 
 
@@ -71,18 +67,3 @@ def test_other_values_that_are_not_finite_are_null(tmp_path):
     with MetricsLog(tmp_path / "metrics.jsonl") as log:
         log.write({"step": 1, "eval_perplexity": float("inf")})
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 1, "eval_perplexity": None}
-
-
-def test_curves_are_drawn(tmp_path):
-    rows = [{"step": i, "loss": 1 / i, "accuracy": None} for i in range(1, 60)]
-    draw_curves([*rows, {"step": 59, "eval_loss": 0.5}], tmp_path / "curves.png")
-    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
-
-
-@given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=200))
-def test_the_running_mean_stays_within_its_values(values):
-
-    means = running_mean(np.array(values))
-    window = max(1, len(values) // 50)
-    expected = [np.mean(values[max(0, i - window + 1) : i + 1]) for i in range(len(values))]
-    np.testing.assert_allclose(means, expected, atol=1e-8)

@@ -30,7 +30,7 @@ def heads_apart(heads: int) -> tuple[Rule, ...]:
         numbers = ",".join(str(head) for head in range(heads))
         rules.append(Rule(f"heads.{{{numbers}}}.{name}.weight", f"{name}.kernel", "head dim width -> width (head dim)"))
         rules.append(Rule(f"heads.{{{numbers}}}.{name}.bias", f"{name}.bias", "head dim -> (head dim)"))
-    modules, qkv = ",".join(f"{head}.{name}" for name in names for head in range(heads)), {"head": heads}
+    modules, qkv = ",".join(f"{head}.{name}" for name in names for head in range(heads)), {"qkv": 3, "head": heads}
     rules.append(Rule(f"heads.{{{modules}}}.weight", "qkv.kernel", "(qkv head) dim width -> width (qkv head dim)", qkv))
     rules.append(Rule(f"heads.{{{modules}}}.bias", "qkv.bias", "(qkv head) dim -> (qkv head dim)", qkv))
     return tuple(rules)

@@ -20,7 +20,7 @@ STORAGES = {name: storage for storage, name in TORCH_STORAGES.items()}
 
 
 def write(path: str | os.PathLike[str], weights: Mapping[str, Any]) -> None:
-    """Write arrays by name to a .safetensors file, or to a .pth (.pt, .bin) file that `torch.load` reads.
+    """Write arrays by name to a .safetensors file, a .pth (.pt, .bin) file that `torch.load` reads, or an .npz file.
 
     `read` gives the same names, shapes, types and bits back. Views and shared arrays are written in full. The file
     appears under its name when it is complete, so it may replace the one that the arrays are mapped from.
@@ -30,6 +30,7 @@ def write(path: str | os.PathLike[str], weights: Mapping[str, Any]) -> None:
     formats: dict[str, tuple[Callable[[Path, dict[str, np.ndarray]], None], set[str]]] = {
         ".safetensors": (_write_safetensors, set(SAFETENSORS.values())),
         **dict.fromkeys((".pth", ".pt", ".bin"), (_write_torch, set(STORAGES))),
+        ".npz": (_write_npz, set(DTYPES) - {"bfloat16"}),
     }
     if path.suffix not in formats or not path.parent.is_dir():
         raise InputError(f"cannot write {path}: its folder must exist and its name end in {', '.join(formats)}")
@@ -52,6 +53,13 @@ def _fits(name: Any, array: np.ndarray, types: set[str]) -> bool:
 
 def _write_safetensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
     save_file(arrays, path, metadata={"format": "pt"})  # transformers refuses a file without it
+
+
+def _write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
 
 
 def _write_torch(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -1,0 +1,25 @@
+"""Pictures: one function each, which returns a matplotlib figure that belongs to no window.
+
+They are about 900 pixels wide, as a notebook is, and their colours (viridis, and those of Okabe and Ito) stay apart for
+colour-blind readers. `figure.savefig("name.png")` writes one; .svg and .pdf do as well.
+"""
+
+from flaxformer_edu.plots.attention import attended_words, attention_grid, attention_map, attention_received
+from flaxformer_edu.plots.confusion import confusion_counts, confusion_matrix, frequent_confusions
+from flaxformer_edu.plots.curves import training_curves
+from flaxformer_edu.plots.pictures import captioned_pictures, misclassified
+from flaxformer_edu.plots.positions import position_similarity
+
+__all__ = [
+    "attended_words",
+    "attention_grid",
+    "attention_map",
+    "attention_received",
+    "captioned_pictures",
+    "confusion_counts",
+    "confusion_matrix",
+    "frequent_confusions",
+    "misclassified",
+    "position_similarity",
+    "training_curves",
+]

@@ -1,0 +1,74 @@
+"""The recipes `train.finetune` and `train.cnn_vs_vit` on tiny budgets."""
+
+import json
+
+import numpy as np
+import pytest
+from flax import nnx
+
+from flaxformer_edu import convert
+from flaxformer_edu.errors import InputError
+from flaxformer_edu.models import VisionTransformer, ViTConfig
+from flaxformer_edu.training import open_model, save_model
+from train import cnn_vs_vit, finetune
+
+TINY = {"dataset": "digits", "epochs": 6, "batch_size": 64}
+SMALL = {"image_size": 8, "patch_size": 2, "width": 16, "layers": 2, "heads": 2, "hidden": 32, "final_norm": "tokens"}
+
+
+@pytest.fixture
+def pretrained():
+    return VisionTransformer(ViTConfig.scratch(**SMALL, classes=7, init="lecun"), rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize("kind", ["folder", "transformers", "file"])
+def test_fine_tuning_learns_from_any_source(kind, pretrained, tmp_path, monkeypatch):
+    source = tmp_path / ("weights.safetensors" if kind == "file" else "weights")
+    if kind == "folder":
+        save_model(source, pretrained, notes={"mean": [0.3], "std": [0.4]})
+    elif kind == "transformers":
+        convert.save_huggingface(source, pretrained, {"mean": [0.3], "std": [0.4]})
+    else:
+        convert.write(source, convert.to_torch(pretrained, layout="timm"))
+        monkeypatch.setattr(ViTConfig, "ti16", lambda: pretrained.config)
+    config = finetune.Config(
+        **TINY, source=str(source), preset="ti16" if kind == "file" else None, image_size=12, decay=0.75,
+        learning_rate=3e-3, out=tmp_path / "run", json=tmp_path / "figures.json",
+    )  # fmt: skip
+    finetune.run(config)
+    assert json.loads((tmp_path / "figures.json").read_text())["accuracy"] > 0.2  # by chance 0.1
+    model, notes = open_model(tmp_path / "run")
+    assert (model.config.image_size, model.config.classes) == (12, 10)
+    assert notes["mean"] == ((0.5,) if kind == "file" else (0.3,))
+
+
+def test_grey_images_are_enlarged_and_coloured():
+    images = np.arange(8, dtype=np.uint8).reshape(2, 2, 2, 1)
+    fitted = finetune.fitted(images, 4, 3)
+    assert fitted.shape == (2, 4, 4, 3)
+    np.testing.assert_array_equal(fitted[..., 0], fitted[..., 2])
+    np.testing.assert_allclose(fitted[:, 0, 0, 0], [0, 4])
+    np.testing.assert_array_equal(finetune.fitted(images, 2, 1), images)
+
+
+def test_only_vision_transformers(tmp_path):
+    from flaxformer_edu.models import CaptioningConfig, CaptioningTransformer
+
+    config = CaptioningConfig.cs231n(vocab=7, features=5, width=8, max_length=6)
+    save_model(tmp_path / "captioner", CaptioningTransformer(config, rngs=nnx.Rngs(0)))
+    with pytest.raises(InputError, match="holds a CaptioningTransformer, expected a VisionTransformer"):
+        finetune.run(finetune.Config(**TINY, source=str(tmp_path / "captioner")))
+    with pytest.raises(InputError, match="no file or folder"):
+        finetune.run(finetune.Config(**TINY, source=str(tmp_path / "nothing")))
+
+
+def test_both_networks_learn_and_are_drawn(tmp_path):
+    config = cnn_vs_vit.Config(**TINY, examples=640, out=tmp_path, json=tmp_path / "figures.json", learning_rate=3e-3)
+    cnn_vs_vit.run(config)
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["CNN accuracy"] > 0.3
+    assert figures["ViT accuracy"] > 0.3
+    assert (tmp_path / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+    assert type(open_model(tmp_path / "cnn")[0]).__name__ == "ConvNet"
+    with pytest.raises(InputError, match=r"examples is 10, expected 64 \(a batch\) to 1438"):
+        cnn_vs_vit.run(cnn_vs_vit.Config(**TINY, examples=10))
