@@ -20,7 +20,21 @@ def run(monkeypatch, *arguments):
 
 @pytest.mark.parametrize(
     "command",
-    ["verify", "demo", "data", "data list", "data fetch", "data show", "caption", "classify", "identify", "translate"],
+    [
+        "verify",
+        "demo",
+        "data",
+        "data list",
+        "data fetch",
+        "data show",
+        "caption",
+        "classify",
+        "identify",
+        "translate",
+        "convert",
+        "explain",
+        "compare",
+    ],
 )
 def test_help_has_examples(monkeypatch, capsys, command):
     assert run(monkeypatch, *command.split(), "--help") == 0

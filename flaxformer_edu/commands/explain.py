@@ -48,14 +48,14 @@ def explain(
     if caption is not None and not captions:
         raise InputError(f"--caption is given, but {checkpoint} holds a model that writes none")
     vision: ViTConfig = model.config.vision if captions else model.config
-    layer = numbered("layer", layer, model.config.layers) or model.config.layers
+    drawn_layer: int = numbered("layer", layer, model.config.layers) or model.config.layers
     head = numbered("head", head, model.config.heads)
     square = model_squares(read_pictures([picture]), vision.image_size, vision.channels)[0]
     image = normalise(square[None], notes["mean"], notes["std"])
     if captions:
-        answer, figures = explain_caption(model, square, image, notes["idx_to_word"], caption, layer, head)
+        answer, figures = explain_caption(model, square, image, notes["idx_to_word"], caption, drawn_layer, head)
     else:
-        answer, figures = explain_class(model, square, image, notes["class_names"], layer, head)
+        answer, figures = explain_class(model, square, image, notes["class_names"], drawn_layer, head)
     vectors = position_vectors(model.vision if captions else model)
     if vectors is not None:
         prefix = 0 if vision.positions_of_patches_only else vision.prefix

@@ -54,7 +54,7 @@ def fill(
     graphdef, state = nnx.split(model)
     variables = dict(nnx.to_flat_state(state))
     shapes = parameter_shapes(model)
-    tensors = {name: _as_numpy(tensor) for name, tensor in weights.items()}
+    tensors = {name: as_numpy(tensor) for name, tensor in weights.items()}
     matches = match(layout, shapes)
     check(matches, tensors, shapes, layout)
     arrays = {name: array for found in matches for name, array in found.to_ours(tensors, shapes).items()}
@@ -75,7 +75,7 @@ def to_torch(model: nnx.Module, *, layout: str | Layout) -> dict[str, np.ndarray
     return {name: tensor for found in matches for name, tensor in found.to_torch(arrays).items()}
 
 
-def _as_numpy(tensor: Any) -> np.ndarray:
+def as_numpy(tensor: Any) -> np.ndarray:
     """A NumPy array of a tensor of any framework; bfloat16, which PyTorch does not hand to NumPy, goes bit by bit."""
     if not hasattr(tensor, "detach"):
         return np.asarray(tensor)

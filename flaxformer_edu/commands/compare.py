@@ -1,0 +1,93 @@
+"""`flaxformer-edu compare`: a saved model and a PyTorch model, layer by layer."""
+
+import importlib
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from rich.console import Console
+
+from flaxformer_edu import compare as comparison
+from flaxformer_edu.convert import read
+from flaxformer_edu.errors import InputError
+from flaxformer_edu.training.folder import open_model
+
+
+def compare(
+    *,
+    ours: Path,
+    theirs: Path,
+    torch_model: str,
+    inputs: tuple[Path, ...],
+    layout: str | None = None,
+    tolerance: float | None = None,
+    float64: bool = False,
+    json: Path | None = None,
+) -> int:
+    """Print the report; 1 if anything differs, else 0. Raises InputError for what cannot be opened or does not fit."""
+    model, _ = open_model(ours)
+    twin = build_torch(torch_model, theirs, float64=float64)
+    arrays = [read_array(path) for path in inputs]
+    with jax.enable_x64(True) if float64 else nullcontext():
+        model = as_float64(model) if float64 else model
+        report = comparison.models(model, twin, arrays, layout=layout, tolerance=tolerance)
+    Console().print(report)
+    if json is not None:
+        report.to_json(json)
+    return 0 if report.agrees else 1
+
+
+def build_torch(spec: str, weights: Path, *, float64: bool = False) -> Any:
+    """The PyTorch model that `package.module:factory` makes, with the weights of a file, in evaluation.
+
+    The module may be in the current folder, as for `python -m`.
+    """
+    try:
+        import torch
+    except ImportError:
+        raise InputError("comparing with a PyTorch model needs torch: pip install 'flaxformer-edu[torch]'") from None
+    module_name, _, name = spec.partition(":")
+    if not module_name or not name:
+        raise InputError(f"--torch-model is {spec!r}, expected package.module:factory")
+    arrays = {
+        key: array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+        for key, array in read(weights).items()
+    }
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        model = getattr(importlib.import_module(module_name), name)()
+        model = model.double() if float64 else model
+        model.load_state_dict({key: torch.tensor(array) for key, array in arrays.items()})
+    except Exception as error:  # anything that the user's code can do, and names that do not fit it
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"{spec} gives no model with the weights of {weights} ({reason:.300})") from error
+    return model.eval()
+
+
+def read_array(path: Path) -> np.ndarray:
+    """The array in a .npy file."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise InputError(f"no file {path}: --input is a .npy file, as numpy.save writes it") from None
+    except (ValueError, OSError, EOFError) as error:
+        raise InputError(f"{path} is no .npy file ({error!s:.100}): write it with numpy.save") from None
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+        raise InputError(f"{path} holds no single array of numbers: write one array a file with numpy.save")
+    return array
+
+
+def as_float64(model: nnx.Module) -> nnx.Module:
+    """The model with its floating-point parameters as float64."""
+
+    def widen(x: jax.Array) -> jax.Array:
+        return x.astype(jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+    graphdef, state = nnx.split(model)
+    return nnx.merge(graphdef, jax.tree.map(widen, state))

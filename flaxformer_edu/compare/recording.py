@@ -1,0 +1,111 @@
+"""What every layer of one of our models is given and gives back, by the layer's path."""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.core import Tracer
+
+from flaxformer_edu.convert.rules import parameter_name
+
+
+@dataclass(frozen=True)
+class Call:
+    """The output of a layer's first call, and its first input; None where that is no array."""
+
+    output: np.ndarray
+    input: np.ndarray | None
+
+
+Recording = dict[str, Call]  # by path, in the order in which the calls ended; the model itself is ""
+Arguments = inspect.BoundArguments
+Edits = Mapping[str, Callable[[Arguments], None]]  # what to do to the arguments of the calls of the layer at a path
+
+
+class _Reached(Exception):
+    """The layer that was asked for has been called."""
+
+
+def record(
+    model: nnx.Module, inputs: Sequence[Any], edits: Edits | None = None, *, until: str | None = None
+) -> Recording:
+    """Run the model in evaluation, up to the layer `until` if given, and note each layer's first call.
+
+    `edits` change what a layer is given. The model must run eagerly; what it calls under a transformation of its own
+    (a scan, say) is not seen. While it runs, the layers' classes are changed: keep other threads from using them.
+    """
+    paths = {id(module): parameter_name(path) for path, module in nnx.iter_modules(model)}
+    edits, running, calls = edits or {}, set[str](), Recording()
+
+    def call(original: Callable[..., Any], module: nnx.Module, *args: Any, **kwargs: Any) -> Any:
+        path = paths.get(id(module))
+        if path is None or path in running:  # not of this model, or a class that calls its parent's
+            return original(module, *args, **kwargs)
+        running.add(path)
+        try:
+            arguments = inspect.signature(original).bind(module, *args, **kwargs)
+            if path in edits:
+                edits[path](arguments)
+            result = original(*arguments.args, **arguments.kwargs)
+        finally:
+            running.remove(path)
+        output = _first_array(result)
+        if output is not None and path not in calls:
+            calls[path] = Call(output, _first_array([*arguments.args[1:], *arguments.kwargs.values()]))
+        if path == until:
+            raise _Reached
+        return result
+
+    classes = {type(module) for _, module in nnx.iter_modules(model) if callable(module)}
+    with _calls_replaced(classes, call), suppress(_Reached):
+        model(*(_as_jax(x, float_type(model)) for x in inputs))  # pyright: ignore[reportCallIssue]
+    return calls
+
+
+def float_type(model: nnx.Module) -> np.dtype:
+    """The type of the model's first floating-point parameter; float32 where it has none."""
+    types = [leaf.dtype for leaf in jax.tree.leaves(nnx.state(model)) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return np.dtype(types[0]) if types else np.dtype(np.float32)
+
+
+def _as_jax(x: Any, dtype: np.dtype) -> jax.Array:
+    return jnp.asarray(x, dtype) if jnp.issubdtype(np.asarray(x).dtype, jnp.floating) else jnp.asarray(x)
+
+
+@contextmanager
+def _calls_replaced(classes: set[type], call: Callable[..., Any]) -> Iterator[None]:
+    """Let `call` stand before each class's `__call__`, which it is given first."""
+    originals = {kind: kind.__call__ for kind in classes}
+    own = {kind for kind in classes if "__call__" in vars(kind)}
+
+    def replacement(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def replaced(module: nnx.Module, *args: Any, **kwargs: Any) -> Any:
+            return call(original, module, *args, **kwargs)
+
+        return replaced
+
+    try:
+        for kind, original in originals.items():
+            kind.__call__ = replacement(original)
+        yield
+    finally:
+        for kind, original in originals.items():
+            if kind in own:
+                kind.__call__ = original
+            elif "__call__" in vars(kind):
+                del kind.__call__
+
+
+def _first_array(values: Any) -> np.ndarray | None:
+    """The first array of floating-point numbers among values that are known, as NumPy's."""
+    leaves = [leaf for leaf in jax.tree.leaves(values) if isinstance(leaf, jax.Array | np.ndarray)]
+    leaves = [leaf for leaf in leaves if not isinstance(leaf, Tracer)]
+    return next((np.asarray(leaf) for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)), None)

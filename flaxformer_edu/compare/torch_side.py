@@ -1,0 +1,91 @@
+"""The same of a PyTorch model. Importing this module needs torch; nothing in the package does so by itself."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from flaxformer_edu.compare.recording import Call, Recording
+from flaxformer_edu.convert.models import as_numpy
+from flaxformer_edu.errors import InputError
+
+
+def record_torch(model: nn.Module, inputs: Sequence[Any]) -> Recording:
+    """Run the model as it stands, in training or not, without gradients, and note each module's first call.
+
+    Floating-point inputs get the type of its parameters. Raises InputError where the model does not run on them.
+    """
+    calls = Recording()
+
+    def note(path: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        output = _first_tensor(result)
+        if output is not None and path not in calls:
+            calls[path] = Call(output, _first_tensor([*args, *kwargs.values()]))
+
+    hooks = [
+        module.register_forward_hook(
+            lambda _, args, kwargs, result, path=path: note(path, args, kwargs, result), with_kwargs=True
+        )
+        for path, module in model.named_modules()
+    ]
+    first = next(model.parameters(), torch.empty(0))
+    tensors = [_as_tensor(x, first) for x in inputs]
+    try:
+        with torch.no_grad():
+            model(*tensors)
+    except Exception as error:  # anything that the user's code can do
+        given = ", ".join(f"{str(x.dtype).removeprefix('torch.')} {tuple(x.shape)}" for x in tensors)
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(f"{type(model).__name__} does not run on {given} ({reason:.200})") from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return calls
+
+
+def leaves(model: nn.Module) -> dict[str, bool]:
+    """Whether each module, by its path, has no modules within."""
+    return {path: not any(True for _ in module.children()) for path, module in model.named_modules()}
+
+
+class _NoDropout(TorchFunctionMode):
+    """Makes every call of dropout give back what it was given."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        return (args[0] if args else kwargs["input"]) if func is F.dropout else func(*args, **kwargs)
+
+
+@contextmanager
+def evaluation(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation, without dropout even where its code does not ask for the mode."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with _NoDropout():
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def _as_tensor(x: Any, like: Tensor) -> Tensor:
+    tensor = x.detach() if isinstance(x, Tensor) else torch.tensor(np.asarray(x))
+    return tensor.to(like.device, like.dtype if tensor.is_floating_point() else None)
+
+
+def _first_tensor(values: Any) -> np.ndarray | None:
+    """The first tensor of floating-point numbers, in whatever tuples, lists and dictionaries a module gives."""
+    if isinstance(values, Tensor):
+        return as_numpy(values).copy() if values.is_floating_point() else None
+    if isinstance(values, dict):
+        values = list(values.values())
+    if not isinstance(values, list | tuple):
+        return None
+    found = map(_first_tensor, values)
+    return next((x for x in found if x is not None), None)
