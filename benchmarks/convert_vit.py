@@ -9,6 +9,7 @@ torch.save) take turns, so that a busy machine slows down all of them.
 import contextlib
 import io
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -110,8 +111,8 @@ def main(settings: Settings) -> None:
         turns: dict[str, list[float]] = {}
         for _ in range(settings.rounds):
             for name, run in converters(model, path, folder).items():
-                for old in folder.glob("ours.*"):
-                    old.unlink()
+                for old in folder.glob("ours*"):
+                    shutil.rmtree(old) if old.is_dir() else old.unlink()
                 turns.setdefault(name, []).append(seconds(run))
         medians = {name: statistics.median(times) for name, times in turns.items()}
         arguments = [sys.executable, "-c", READING, str(path)]

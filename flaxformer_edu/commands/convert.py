@@ -3,12 +3,14 @@
 import shutil
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from rich.console import Console
@@ -26,6 +28,7 @@ from flaxformer_edu.convert.sources import fetch
 from flaxformer_edu.data.cache import written_folder
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import VisionTransformer
+from flaxformer_edu.models.abstract import abstract
 from flaxformer_edu.training.checkpoints import FOLDER
 from flaxformer_edu.training.folder import MODEL_FILE, open_model, save_model
 
@@ -91,9 +94,8 @@ def open_source(source: str, layout: str | None, preset: str | None) -> Source:
         return _open_folder(path)
     weights = conversion.read(path)
     config, layout = find_config(weights, preset, layout)
-    zeros = nnx.initializers.zeros_init()  # traced in half the time that random numbers take
-    model = nnx.eval_shape(lambda: VisionTransformer(config, rngs=nnx.Rngs(0), kernel_init=zeros))
-    model = fill(model, weights, layout, np.asarray)  # views: what is only written need not be copied
+    # Views: what is only written need not be copied.
+    model = fill(abstract(VisionTransformer, config), weights, layout, np.asarray)
     return Source(model, {}, layout, tuple(weights))
 
 
@@ -187,7 +189,14 @@ def _write(found: Source, target: Path, layout: str | None) -> None:
             save_huggingface(target, found.model, found.notes)
         else:
             with written_folder(target) as draft:
-                save_model(draft, found.model, notes=found.notes)
+                save_model(draft, _turned(found.model), notes=found.notes)
+
+
+def _turned(model: nnx.Module) -> nnx.Module:
+    """With arrays in place of views that PyTorch's axes make of them: XLA turns them round faster than NumPy does."""
+    leaves, structure = jax.tree.flatten(model)
+    with ThreadPoolExecutor() as pool:
+        return jax.tree.unflatten(structure, list(pool.map(jnp.asarray, leaves)))
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from flax import nnx
 
 from flaxformer_edu.convert.layouts import detect_layout, find_layout
 from flaxformer_edu.convert.rules import Layout, check, match, parameter_name, parameter_shapes
+from flaxformer_edu.models.abstract import abstract
 
 Model = TypeVar("Model", bound=nnx.Module)
 
@@ -29,8 +30,7 @@ def from_torch(
     parameters once. `options` may hold `param_dtype` and `dtype`.
     Raises ConversionError, which lists every tensor that is missing, unused, misshapen or would lose digits.
     """
-    model = nnx.eval_shape(lambda: model_type(config, rngs=nnx.Rngs(0), **options))
-    return load_weights(model, weights, layout=layout)
+    return load_weights(abstract(model_type, config, **options), weights, layout=layout)
 
 
 def load_weights(model: Model, weights: Mapping[str, Any], *, layout: str | Layout | None = None) -> Model:

@@ -7,12 +7,12 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from flax import nnx
 
 from flaxformer_edu.convert.layouts import detect_layout, find_layout
 from flaxformer_edu.convert.rules import ConversionError, Layout, Match, Shapes, apply, match, parameter_shapes
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import VisionTransformer, ViTConfig
+from flaxformer_edu.models.abstract import abstract
 
 PRESETS = ("b16", "b32", "l16", "s16", "ti16", "scratch", "scratch_large", "cs231n")
 # What all models with these names have, and no tensor tells.
@@ -106,4 +106,4 @@ def _shapes(config: ViTConfig) -> Shapes:
 @cache
 def _one_block(config: ViTConfig) -> VisionTransformer:
     """The model, abstract and with its first block alone: to trace all of them takes seconds."""
-    return nnx.eval_shape(lambda: VisionTransformer(replace(config, layers=1), rngs=nnx.Rngs(0)))
+    return abstract(VisionTransformer, replace(config, layers=1))

@@ -11,6 +11,7 @@ from jaxtyping import Array
 
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import VisionTransformer
+from flaxformer_edu.models.abstract import abstract
 from flaxformer_edu.training.optimisers import Optimiser
 
 
@@ -21,7 +22,7 @@ def with_new_head(model: VisionTransformer, classes: int, **options: Any) -> Vis
     the representation layer). `options`, such as `dtype`, go to the model.
     """
     config = replace(model.config, classes=classes, representation=None)
-    graphdef, state = nnx.split(nnx.eval_shape(lambda: VisionTransformer(config, rngs=nnx.Rngs(0), **options)))
+    graphdef, state = nnx.split(abstract(VisionTransformer, config, **options))
     kept = dict(nnx.to_flat_state(nnx.state(model)))
     for path, variable in (new := dict(nnx.to_flat_state(state))).items():
         is_head = path[0] in ("head", "distilled_head")

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from flaxformer_edu.errors import InputError
+from flaxformer_edu.models.abstract import abstract
 from flaxformer_edu.training.checkpoints import FOLDER, Checkpoints
 from flaxformer_edu.training.description import decode, describe_model, differences, resolve
 from flaxformer_edu.training.state import TrainState, split_model
@@ -49,8 +50,7 @@ def open_model(
         raise InputError(f"{folder} holds no model: expected {MODEL_FILE} and {FOLDER}/, which training writes there")
     classes = list(classes)
     model_class, config = resolve(described["model"], classes), decode(described["config"], classes)
-    abstract = nnx.eval_shape(lambda: model_class(config, rngs=nnx.Rngs(0), **options))
-    graphdef, like = split_model(abstract)
+    graphdef, like = split_model(abstract(model_class, config, **options))
     with Checkpoints(folder, **described["best"], read_only=True) as checkpoints:
         step = getattr(checkpoints, which)
         if step is None:
