@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test check clean
+.PHONY: help demo test notebooks notebooks-check check clean
 
 help:            ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/'
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -21,9 +21,13 @@ help:            ## list the targets
 	$(PIP) --editable '.[test]'
 	@touch $@
 
+.venv/.notebooks: pyproject.toml | .venv/bin/python
+	$(PIP) --editable '.[notebooks,torch]'
+	@touch $@
+
 .venv/.dev: pyproject.toml | .venv/bin/python
 	$(PIP) --editable '.[dev]'
-	@touch $@ .venv/.test .venv/.demo
+	@touch $@ .venv/.test .venv/.notebooks .venv/.demo
 
 demo: .venv/.demo   ## install, then verify, train and draw: two minutes
 	$(BIN)/flaxformer-edu demo
@@ -37,6 +41,12 @@ test: .venv/.test   ## install with PyTorch, then run the suite in both of Flax 
 	wait $$tree; tree=$$?; \
 	echo "The same in Flax NNX's tree mode:"; cat .cache/tree_mode.log; \
 	exit $$((graph | tree))
+
+notebooks: .venv/.notebooks   ## execute the notebooks from their sources, and write their .ipynb
+	$(BIN)/python notebooks/run.py
+
+notebooks-check: .venv/.notebooks   ## execute them on a small budget, and compare the .ipynb with their sources
+	$(BIN)/python notebooks/run.py --check
 
 check: .venv/.dev   ## lint and types
 	$(BIN)/ruff check .

@@ -290,37 +290,46 @@ def convert(
 @app.command
 def compare(
     *,
-    ours: Annotated[Path, arg(metavar="FOLDER")],
     theirs: Annotated[Path, arg(metavar="FILE")],
-    torch_model: Annotated[str, arg(metavar="MODULE:FACTORY")],
-    input: Annotated[tuple[Path, ...], arg(metavar="FILE")],
+    ours: Annotated[Path | None, arg(metavar="FOLDER")] = None,
+    torch_model: Annotated[str | None, arg(metavar="MODULE:FACTORY")] = None,
+    input: Annotated[tuple[Path, ...], arg(metavar="FILE")] = (),
+    record: Annotated[Path | None, arg(metavar="FILE")] = None,
     layout: str | None = None,
     tolerance: float | None = None,
     float64: bool = False,
+    gradients: bool = False,
     json: Annotated[Path | None, arg(metavar="FILE")] = None,
+    html: Annotated[Path | None, arg(metavar="FILE")] = None,
 ) -> int:
     """Run a model and its PyTorch original on the same inputs, and say in which layer they first differ, and why.
 
     For example:
     $ flaxformer-edu compare --ours runs/vit --theirs vit.pth --torch-model my_package.vit:build --input images.npy
     $ flaxformer-edu compare --ours runs/captioner --theirs c.pth --torch-model m:f --input features.npy words.npy
+    $ flaxformer-edu compare --theirs vit.pth --torch-model m:f --input images.npy --gradients --record run.npz
+    $ flaxformer-edu compare --ours runs/vit --theirs run.npz --gradients
 
+    The last two do it where PyTorch and JAX are not in one place: the first runs theirs, the second needs no PyTorch.
     The exit status is 1 where anything differs.
 
     Args:
+        theirs: the file of the PyTorch model's weights; without --torch-model, what --record wrote.
         ours: the folder that training or `convert` wrote to.
-        theirs: the file of the PyTorch model's weights.
         torch_model: package.module:factory, where factory() makes the PyTorch model.
         input: a .npy file for each of the model's arguments; images are batch, height, width, channel.
+        record: only run theirs, and write what it computes to this .npz file.
         layout: whose names the PyTorch model has (torchvision, timm, hf_vit, cs231n, ...); otherwise seen from them.
         tolerance: of the largest difference, relative to a layer's largest value; otherwise that of the type.
         float64: compute both in float64, where even a small fault stands out.
+        gradients: also compare (or record) those of each layer's output and each parameter, of the sum of y + y^3 / 3.
         json: also write the report to this file.
+        html: also write it to this file as a page for the browser, which needs no network.
     """
     from flaxformer_edu.commands.compare import compare as run
 
-    models = {"ours": ours, "theirs": theirs, "torch_model": torch_model, "inputs": input}
-    return run(**models, layout=layout, tolerance=tolerance, float64=float64, json=json)
+    models = {"ours": ours, "theirs": theirs, "torch_model": torch_model, "inputs": input, "record": record}
+    return run(**models, layout=layout, tolerance=tolerance, float64=float64, gradients=gradients, json=json, html=html)
 
 
 @app.command

@@ -1,4 +1,4 @@
-"""`flaxformer-edu compare`: a saved model and a PyTorch model, layer by layer."""
+"""`flaxformer-edu compare`: a saved model and a PyTorch model, or a recorded run of one, layer by layer."""
 
 import importlib
 import sys
@@ -20,26 +20,74 @@ from flaxformer_edu.training.folder import open_model
 
 def compare(
     *,
-    ours: Path,
+    ours: Path | None,
     theirs: Path,
-    torch_model: str,
+    torch_model: str | None,
     inputs: tuple[Path, ...],
+    record: Path | None = None,
     layout: str | None = None,
     tolerance: float | None = None,
     float64: bool = False,
+    gradients: bool = False,
     json: Path | None = None,
+    html: Path | None = None,
 ) -> int:
-    """Print the report; 1 if anything differs, else 0. Raises InputError for what cannot be opened or does not fit."""
+    """Print the report; 1 if anything differs, else 0. With `record`, only run theirs and keep what it computes.
+
+    Without `torch_model`, theirs is such a recording. Raises InputError for what cannot be opened or does not fit.
+    """
+    if record is not None:
+        _record(ours, theirs, torch_model, inputs, record, float64=float64, gradients=gradients)
+        return 0
+    if ours is None:
+        raise InputError("--ours is missing: the folder of the model to compare (only --record does without)")
     model, _ = open_model(ours)
-    twin = build_torch(torch_model, theirs, float64=float64)
-    arrays = [read_array(path) for path in inputs]
+    other, arrays = _open_theirs(theirs, torch_model, inputs, float64=float64)
     with jax.enable_x64(True) if float64 else nullcontext():
         model = as_float64(model) if float64 else model
-        report = comparison.models(model, twin, arrays, layout=layout, tolerance=tolerance)
+        report = comparison.models(model, other, arrays, layout=layout, tolerance=tolerance, gradients=gradients)
     Console().print(report)
     if json is not None:
         report.to_json(json)
+    if html is not None:
+        report.to_html(html)
     return 0 if report.agrees else 1
+
+
+def _record(
+    ours: Path | None,
+    theirs: Path,
+    torch_model: str | None,
+    inputs: tuple[Path, ...],
+    record: Path,
+    *,
+    float64: bool,
+    gradients: bool,
+) -> None:
+    if ours is not None:
+        raise InputError(f"--record runs theirs alone: leave --ours out, and compare it with --theirs {record} later")
+    if torch_model is None or not inputs:
+        raise InputError("--record runs the PyTorch model: add --torch-model package.module:factory and --input")
+    twin = build_torch(torch_model, theirs, float64=float64)
+    run = comparison.record(twin, [read_array(path) for path in inputs], record, gradients=gradients)
+    kinds = "outputs and gradients" if gradients else "outputs"
+    Console().print(f"{record}: {kinds} of {len(run.calls)} layers", highlight=False, soft_wrap=True)
+
+
+def _open_theirs(
+    theirs: Path, torch_model: str | None, inputs: tuple[Path, ...], *, float64: bool
+) -> tuple[Any, list[np.ndarray] | None]:
+    """The model and its inputs, or a recording, which has its own."""
+    if torch_model is None:
+        if inputs or theirs.suffix != ".npz":
+            raise InputError(
+                f"--torch-model is missing: package.module:factory, which makes the model of the weights {theirs} "
+                "(a recorded run, a .npz file, needs neither that nor --input)"
+            )
+        return comparison.Recorded.load(theirs), None
+    if not inputs:
+        raise InputError("--input is missing: a .npy file for each of the model's arguments")
+    return build_torch(torch_model, theirs, float64=float64), [read_array(path) for path in inputs]
 
 
 def build_torch(spec: str, weights: Path, *, float64: bool = False) -> Any:

@@ -15,6 +15,8 @@ from flaxformer_edu.compare.attention_causes import (
     rotary_layout,
     swapped_projections,
 )
+from flaxformer_edu.compare.position_causes import bicubic_convention
+from flaxformer_edu.compare.precision_causes import bfloat16, tf32
 from flaxformer_edu.compare.trial import Case, Trial, is_within
 from flaxformer_edu.convert.rules import parameter_name
 from flaxformer_edu.layers import FeedForward
@@ -80,7 +82,8 @@ def other_weights(case: Case) -> Iterator[Trial]:
     changed = []
     for path, variable in nnx.to_flat_state(nnx.state(copy)):
         name = parameter_name(path)
-        if is_within(name, case.scope) and (variable[...] != case.parameters[name]).any():
+        same = variable.shape == case.parameters[name].shape
+        if same and is_within(name, case.scope) and (variable[...] != case.parameters[name]).any():
             variable[...] = jnp.asarray(case.parameters[name], variable.dtype)
             changed.append(name)
     if changed:
@@ -98,5 +101,8 @@ CAUSES: dict[str, Callable[[Case], Iterator[Trial]]] = {
     "head_order": head_order,
     "mask_convention": mask_convention,
     "rotary_layout": rotary_layout,
+    "bicubic_convention": bicubic_convention,
+    "tf32": tf32,
+    "bfloat16": bfloat16,
     "other_weights": other_weights,
 }

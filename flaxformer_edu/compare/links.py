@@ -14,6 +14,7 @@ from flaxformer_edu.convert.rules import Match
 ARRANGEMENTS = (
     "batch channel row column -> batch row column channel",
     "batch channel row column -> batch (row column) channel",
+    "batch row column channel -> batch (row column) channel",
     "length batch width -> batch length width",
 )
 

@@ -27,6 +27,10 @@ class Call:
 Recording = dict[str, Call]  # by path, in the order in which the calls ended; the model itself is ""
 Arguments = inspect.BoundArguments
 Edits = Mapping[str, Callable[[Arguments], None]]  # what to do to the arguments of the calls of the layer at a path
+Observer = Callable[[str, Arguments, Any], Any]  # a layer's path, what it was given and gave; what to give instead
+
+
+_signature = functools.cache(inspect.signature)
 
 
 class _Reached(Exception):
@@ -39,23 +43,11 @@ def record(
     """Run the model in evaluation, up to the layer `until` if given, and note each layer's first call.
 
     `edits` change what a layer is given. The model must run eagerly; what it calls under a transformation of its own
-    (a scan, say) is not seen. While it runs, the layers' classes are changed: keep other threads from using them.
+    (a scan, say) is not seen.
     """
-    paths = {id(module): parameter_name(path) for path, module in nnx.iter_modules(model)}
-    edits, running, calls = edits or {}, set[str](), Recording()
+    calls = Recording()
 
-    def call(original: Callable[..., Any], module: nnx.Module, *args: Any, **kwargs: Any) -> Any:
-        path = paths.get(id(module))
-        if path is None or path in running:  # not of this model, or a class that calls its parent's
-            return original(module, *args, **kwargs)
-        running.add(path)
-        try:
-            arguments = inspect.signature(original).bind(module, *args, **kwargs)
-            if path in edits:
-                edits[path](arguments)
-            result = original(*arguments.args, **arguments.kwargs)
-        finally:
-            running.remove(path)
+    def note(path: str, arguments: Arguments, result: Any) -> Any:
         output = _first_array(result)
         if output is not None and path not in calls:
             calls[path] = Call(output, _first_array([*arguments.args[1:], *arguments.kwargs.values()]))
@@ -63,10 +55,43 @@ def record(
             raise _Reached
         return result
 
-    classes = {type(module) for _, module in nnx.iter_modules(model) if callable(module)}
-    with _calls_replaced(classes, call), suppress(_Reached):
-        model(*(_as_jax(x, float_type(model)) for x in inputs))  # pyright: ignore[reportCallIssue]
+    with suppress(_Reached):
+        run(model, inputs, note, edits)
     return calls
+
+
+def run(model: nnx.Module, inputs: Sequence[Any], see: Observer, edits: Edits | None = None) -> Any:
+    """The output of the model in evaluation; `see` is told of each layer's call, and says what the layer gives.
+
+    While the model runs, the layers' classes are changed: keep other threads from using them.
+    """
+    modules = list(nnx.iter_modules(model))
+    paths = {id(module): parameter_name(path) for path, module in modules}
+    edits, running = edits or {}, set[str]()
+
+    def call(original: Callable[..., Any], module: nnx.Module, *args: Any, **kwargs: Any) -> Any:
+        path = paths.get(id(module))
+        if path is None or path in running:  # not of this model, or a class that calls its parent's
+            return original(module, *args, **kwargs)
+        running.add(path)
+        try:
+            arguments = _signature(original).bind(module, *args, **kwargs)
+            if path in edits:
+                edits[path](arguments)
+            result = original(*arguments.args, **arguments.kwargs)
+        finally:
+            running.remove(path)
+        return see(path, arguments, result)
+
+    dtype = float_type(model)
+    with _calls_replaced({type(module) for _, module in modules if callable(module)}, call):
+        return model(*(_as_jax(x, dtype) for x in inputs))  # pyright: ignore[reportCallIssue]
+
+
+def parameters(model: nnx.Module) -> dict[str, np.ndarray]:
+    """The model's parameters by name."""
+    state = nnx.to_flat_state(nnx.state(model))
+    return {parameter_name(path): np.asarray(variable[...]) for path, variable in state}
 
 
 def float_type(model: nnx.Module) -> np.dtype:

@@ -1,44 +1,15 @@
 """What a comparison found: a row for each parameter and layer, the first that differs, and the cause."""
 
 import json
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
 
-TOLERANCES = {"float64": 1e-12, "float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}  # relative; see Row
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """How far a parameter, or the output of a layer, is from theirs.
-
-    layer, theirs: its name on either side; the whole model's is "".
-    shape, their_shape: where these are not the same, nothing else is compared.
-    max_abs: the largest difference; max_rel: the same in units of their largest value, which `tolerance` is for.
-    cosine: of the angle between the two, as vectors.
-    input_agrees: whether the layer was given the same on both sides; None where that cannot be said.
-    """
-
-    layer: str
-    theirs: str
-    shape: tuple[int, ...]
-    their_shape: tuple[int, ...]
-    max_abs: float
-    max_rel: float
-    cosine: float
-    tolerance: float
-    input_agrees: bool | None = None
-
-    @property
-    def agrees(self) -> bool:
-        """Whether the difference is within the tolerance."""
-        return self.max_rel <= self.tolerance
+from flaxformer_edu.compare.rows import Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +31,16 @@ class Report:
     """All parameters, and all layers in the order in which ours computes them.
 
     `tried` counts the causes that were tried, until one explained the first divergence, which is then `diagnosis`.
+    `gradients`, in the order of the backward pass, are those with respect to each layer's output, under the layer's
+    name, and each parameter; `stepped` are the parameters after one step of an optimiser. None where not asked for.
     """
 
     parameters: tuple[Row, ...]
     layers: tuple[Row, ...]
     diagnosis: Diagnosis | None = None
     tried: int = 0
+    gradients: tuple[Row, ...] | None = None
+    stepped: tuple[Row, ...] | None = None
 
     @property
     def first_divergence(self) -> Row | None:
@@ -73,27 +48,53 @@ class Report:
         return next((row for row in self.layers if not row.agrees), None)
 
     @property
+    def first_gradient_divergence(self) -> Row | None:
+        """The first gradient of the backward pass that differs: of a layer's output, or of a parameter."""
+        return next((row for row in self.gradients or () if not row.agrees), None)
+
+    @property
     def agrees(self) -> bool:
-        """Whether every parameter and every layer does."""
-        return all(row.agrees for row in (*self.parameters, *self.layers))
+        """Whether every parameter and every layer does, and every gradient and updated parameter asked for."""
+        rows = (*self.parameters, *self.layers, *(self.gradients or ()), *(self.stepped or ()))
+        return all(row.agrees for row in rows)
 
     @property
     def summary(self) -> str:
         """What was found, in a few sentences."""
-        different = [row for row in self.parameters if not row.agrees]
-        lines = []
-        if different:
-            names = ", ".join(row.layer for row in different[:4]) + (", ..." if len(different) > 4 else "")
-            lines.append(f"{len(different)} of {len(self.parameters)} parameters differ: {names}")
+        lines = [_difference(self.parameters, "parameters differ")] if _different(self.parameters) else []
         if self.first_divergence is None:
-            return "\n".join([*lines, f"all {len(self.layers)} layers agree"])
-        lines.append(self._location(self.first_divergence))
+            lines.append(f"all {len(self.layers)} layers agree")
+        else:
+            lines.append(self._location(self.first_divergence))
         if self.diagnosis is not None:
             found = self.diagnosis
             lines.append(f"cause: {found.explanation} (in {found.where or 'the whole model'}); {found.rest}")
         elif self.tried:
             lines.append(f"cause: none of the {self.tried} that were tried, each alone, makes the difference vanish")
-        return "\n".join(lines)
+        return "\n".join([*lines, *self._backward_summary()])
+
+    def _backward_summary(self) -> list[str]:
+        lines = []
+        if self.gradients is not None:
+            first = self.first_gradient_divergence
+            lines.append(f"all {len(self.gradients)} gradients agree" if first is None else self._origin(first))
+        if self.stepped is not None:
+            different = _difference(self.stepped, "parameters differ after one step")
+            agree = f"all {len(self.stepped)} parameters agree after one step"
+            lines.append(different if _different(self.stepped) else agree)
+        return lines
+
+    def _origin(self, first: Row) -> str:
+        """Where the backward pass goes wrong."""
+        gradients, outputs = self.gradients or (), {row.layer for row in self.layers}
+        text = f"first gradient that differs: that of {{}}, by {first.max_rel:.1e}"
+        if first.layer not in outputs:
+            return text.format(first.layer)
+        text = text.format(f"the output of {first.layer}" if first.layer else "the output")
+        before = [row.layer for row in gradients[: gradients.index(first)] if row.layer in outputs]
+        if not before:
+            return f"{text}: the losses differ, or what they are given"
+        return f"{text}; the backward pass goes wrong between {before[-1] or 'the output'} and it"
 
     def _location(self, first: Row) -> str:
         index = self.layers.index(first)
@@ -107,23 +108,45 @@ class Report:
 
     def to_json(self, path: Path | None = None) -> str:
         """All of it as JSON, also written to `path` where given; numbers that are not finite become null."""
+        tables = {
+            "parameters": self.parameters,
+            "layers": self.layers,
+            "gradients": self.gradients,
+            "stepped": self.stepped,
+        }
+        gradient = self.first_gradient_divergence
         content = {
             "agrees": self.agrees,
             "first_divergence": None if self.first_divergence is None else self.first_divergence.layer,
+            "first_gradient_divergence": None if gradient is None else gradient.layer,
             "diagnosis": None if self.diagnosis is None else asdict(self.diagnosis),
             "tried": self.tried,
-            "parameters": [_as_json(row) for row in self.parameters],
-            "layers": [_as_json(row) for row in self.layers],
+            **{name: None if rows is None else [row.as_json() for row in rows] for name, rows in tables.items()},
         }
         text = json.dumps(content, indent=2, allow_nan=False) + "\n"
         if path is not None:
             path.write_text(text, encoding="utf-8")
         return text
 
+    def to_html(self, path: Path | None = None) -> str:
+        """All of it as a page to be opened in a browser, also written to `path` where given; it needs no network."""
+        from flaxformer_edu.compare.html import page
+
+        text = page(self)
+        if path is not None:
+            temporary = path.with_name(f"{path.name}.part")  # the page is never there in part
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+        return text
+
     def __rich__(self) -> Group:
-        different = [row for row in self.parameters if not row.agrees]
-        tables = [_table("Parameters that differ", different)] if different else []
-        return Group(*tables, _table("Layers, in the order of computation", self.layers), escape(self.summary))
+        tables = {
+            "Parameters that differ": _different(self.parameters),
+            "Layers, in the order of computation": self.layers,
+            "Gradients, in the order of the backward pass": self.gradients or (),
+            "Parameters that differ after one step": _different(self.stepped or ()),
+        }
+        return Group(*(_table(title, rows) for title, rows in tables.items() if rows), escape(self.summary))
 
     def __str__(self) -> str:
         console = Console(width=120, color_system=None)
@@ -132,46 +155,15 @@ class Report:
         return captured.get()
 
 
-def measure(
-    ours: np.ndarray,
-    theirs: np.ndarray,
-    names: tuple[str, str],
-    tolerance: float | None,
-    input_agrees: bool | None = None,
-) -> Row:
-    """The row of two arrays; without a tolerance, that of the narrower of their types."""
-    if tolerance is None:
-        tolerance = max(TOLERANCES[x.dtype.name] for x in (ours, theirs))
-    same = ours.shape == theirs.shape
-    errors = _errors(ours.astype(np.float64), theirs.astype(np.float64)) if same else (math.inf, math.inf, math.nan)
-    return Row(
-        layer=names[0],
-        theirs=names[1],
-        shape=ours.shape,
-        their_shape=theirs.shape,
-        max_abs=errors[0],
-        max_rel=errors[1],
-        cosine=errors[2],
-        tolerance=tolerance,
-        input_agrees=input_agrees,
-    )
+def _different(rows: Iterable[Row]) -> list[Row]:
+    return [row for row in rows if not row.agrees]
 
 
-def _errors(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float, float]:
-    """Largest difference, the same in units of their largest value, and cosine."""
-    if ours.size == 0:
-        return 0.0, 0.0, 1.0
-    if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
-        return math.inf, math.inf, math.nan
-    largest, scale = float(np.abs(ours - theirs).max()), float(np.abs(theirs).max())
-    lengths = float(np.linalg.norm(ours) * np.linalg.norm(theirs))
-    cosine = float((ours * theirs).sum()) / lengths if lengths else float(largest == 0)
-    return largest, largest / (scale or 1.0), cosine
-
-
-def _as_json(row: Row) -> dict[str, object]:
-    content = {**asdict(row), "agrees": row.agrees}
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in content.items()}
+def _difference(rows: Sequence[Row], what: str) -> str:
+    """How many differ, and which."""
+    different = _different(rows)
+    names = ", ".join(row.layer for row in different[:4]) + (", ..." if len(different) > 4 else "")
+    return f"{len(different)} of {len(rows)} {what}: {names}"
 
 
 def _table(title: str, rows: Iterable[Row]) -> Table:

@@ -1,6 +1,6 @@
 """The same of a PyTorch model. Importing this module needs torch; nothing in the package does so by itself."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,31 +21,46 @@ def record_torch(model: nn.Module, inputs: Sequence[Any]) -> Recording:
     Floating-point inputs get the type of its parameters. Raises InputError where the model does not run on them.
     """
     calls = Recording()
+    with torch.no_grad():
+        run(model, inputs, lambda path, given, result: note(calls, path, given, result))
+    return calls
 
-    def note(path: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-        output = _first_tensor(result)
-        if output is not None and path not in calls:
-            calls[path] = Call(output, _first_tensor([*args, *kwargs.values()]))
 
+def note(calls: Recording, path: str, given: Sequence[Any], result: Any) -> None:
+    """Add a module's call, if it is its first and gives a tensor."""
+    output, first = first_tensor(result), first_tensor(given)
+    if output is not None and path not in calls:
+        calls[path] = Call(_copy(output), None if first is None else _copy(first))
+
+
+def run(model: nn.Module, inputs: Sequence[Any], see: Callable[[str, Sequence[Any], Any], None]) -> Any:
+    """The output of the model; `see` is told the path of each module that is called, what it is given and gives."""
     hooks = [
         module.register_forward_hook(
-            lambda _, args, kwargs, result, path=path: note(path, args, kwargs, result), with_kwargs=True
+            lambda _, args, kwargs, result, path=path: see(path, [*args, *kwargs.values()], result), with_kwargs=True
         )
         for path, module in model.named_modules()
     ]
     first = next(model.parameters(), torch.empty(0))
     tensors = [_as_tensor(x, first) for x in inputs]
     try:
-        with torch.no_grad():
-            model(*tensors)
+        return model(*tensors)
     except Exception as error:  # anything that the user's code can do
         given = ", ".join(f"{str(x.dtype).removeprefix('torch.')} {tuple(x.shape)}" for x in tensors)
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise InputError(f"{type(model).__name__} does not run on {given} ({reason:.200})") from error
+        raise InputError(f"{type(model).__name__} does not run on {given} ({one_line(error)})") from error
     finally:
         for hook in hooks:
             hook.remove()
-    return calls
+
+
+def one_line(error: Exception) -> str:
+    """What went wrong, in a line of an error of ours."""
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
+
+
+def parameters(model: nn.Module) -> dict[str, np.ndarray]:
+    """The model's parameters and buffers by name: views, which training changes."""
+    return {name: as_numpy(tensor) for name, tensor in model.state_dict().items()}
 
 
 def leaves(model: nn.Module) -> dict[str, bool]:
@@ -79,13 +94,17 @@ def _as_tensor(x: Any, like: Tensor) -> Tensor:
     return tensor.to(like.device, like.dtype if tensor.is_floating_point() else None)
 
 
-def _first_tensor(values: Any) -> np.ndarray | None:
+def first_tensor(values: Any) -> Tensor | None:
     """The first tensor of floating-point numbers, in whatever tuples, lists and dictionaries a module gives."""
     if isinstance(values, Tensor):
-        return as_numpy(values).copy() if values.is_floating_point() else None
+        return values if values.is_floating_point() else None
     if isinstance(values, dict):
         values = list(values.values())
     if not isinstance(values, list | tuple):
         return None
-    found = map(_first_tensor, values)
+    found = map(first_tensor, values)
     return next((x for x in found if x is not None), None)
+
+
+def _copy(tensor: Tensor) -> np.ndarray:
+    return as_numpy(tensor).copy()

@@ -55,13 +55,17 @@ def _has_other(module: nnx.Module, attribute: str, value: Any) -> bool:
 
 @dataclass(frozen=True)
 class Trial:
-    """Our model with one thing changed in the modules `where`; or theirs, which is then run in evaluation."""
+    """Our model with one thing changed in the modules `where`; or theirs, which is then run in evaluation.
+
+    Where it is a matter of rounding, the difference need but shrink: as far as `slack`, relative to the largest value.
+    """
 
     explanation: str
     where: tuple[str, ...]
     model: nnx.Module
     edits: Edits = field(default_factory=dict[str, Any])
     theirs_in_evaluation: bool = False
+    slack: float = 0.0
 
 
 def is_within(path: str, scope: str) -> bool:

@@ -9,6 +9,7 @@ from flaxformer_edu.plots.confusion import confusion_counts, confusion_matrix, f
 from flaxformer_edu.plots.curves import training_curves
 from flaxformer_edu.plots.pictures import captioned_pictures, misclassified
 from flaxformer_edu.plots.positions import position_similarity
+from flaxformer_edu.plots.side_by_side import side_by_side
 
 __all__ = [
     "attended_words",
@@ -21,5 +22,6 @@ __all__ = [
     "frequent_confusions",
     "misclassified",
     "position_similarity",
+    "side_by_side",
     "training_curves",
 ]

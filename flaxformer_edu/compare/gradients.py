@@ -1,0 +1,106 @@
+"""Gradients of one of our models, with respect to its parameters and to the output of each of its layers."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jaxtyping import Array, Float
+
+from flaxformer_edu.compare.recording import Arguments, Call, Recording, run
+from flaxformer_edu.convert.rules import parameter_name
+from flaxformer_edu.errors import InputError
+
+Loss = Callable[[Any], Any]  # a function of what the model gives
+
+
+@dataclass(frozen=True)
+class Backward:
+    """What is asked of a model's backward pass: the gradients of a loss, and one step of an optimiser along them.
+
+    Ours: an optax transformation. Theirs: a function that makes a torch optimiser for a list of parameters.
+    """
+
+    loss: Loss | None = None
+    optimiser: Any = None
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """With respect to each parameter, by name, and to each layer's output, by path, in the order of the forward pass.
+
+    Of a layer that is called more than once, all calls whose outputs have the first one's shape count together.
+    """
+
+    parameters: Mapping[str, np.ndarray]
+    outputs: Recording
+
+
+def gradients(model: nnx.Module, inputs: Sequence[Any], calls: Recording, loss: Loss | None = None) -> Gradients:
+    """Those of a model that recorded `calls` on the inputs; zeros are added to the outputs, and differentiated by.
+
+    Raises InputError where the loss is no single number, or the default one has nothing to work with.
+    """
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+    zeros = {path: jnp.zeros_like(call.output) for path, call in calls.items()}
+
+    def loss_of(params: Any, changes: Mapping[str, jax.Array]) -> jax.Array:
+        def add_change(path: str, _: Arguments, result: Any) -> Any:
+            return _add_to_first(result, changes[path]) if path in changes else result
+
+        return _number((loss or default_loss)(run(nnx.merge(graphdef, params, rest), inputs, add_change)))
+
+    of_params, of_outputs = jax.grad(loss_of, argnums=(0, 1))(params, zeros)
+    flat = nnx.to_flat_state(of_params)
+    return Gradients(
+        {parameter_name(path): np.asarray(variable[...]) for path, variable in flat},
+        {path: Call(np.asarray(of_outputs[path]), None) for path in calls},
+    )
+
+
+def default_loss(output: Any) -> Float[Array, ""]:
+    """The sum of y + y^3 / 3 over the model's first output, at least in float32.
+
+    The cubes are there because plain sums are constant behind a softmax or a norm: all gradients would be zero.
+    """
+    y = next(filter(_is_floating, jax.tree.leaves(output)), None)
+    if y is None:
+        raise InputError("our model gives no array of floating-point numbers: hand in a loss of what it gives")
+    y = y.astype(jnp.promote_types(y.dtype, jnp.float32))
+    return (y + y**3 / 3).sum()
+
+
+def stepped(
+    model: nnx.Module, along: Mapping[str, np.ndarray], optimiser: optax.GradientTransformation
+) -> dict[str, np.ndarray]:
+    """The model's parameters, by name, after the optimiser's first step along some gradients."""
+    state = nnx.to_flat_state(nnx.state(model, nnx.Param))
+    params = nnx.to_pure_dict(nnx.from_flat_state(state))
+    given = [(path, v.replace(jnp.asarray(along[parameter_name(path)], v.dtype))) for path, v in state]
+    updates, _ = optimiser.update(nnx.to_pure_dict(nnx.from_flat_state(given)), optimiser.init(params), params)
+    leaves = jax.tree_util.tree_leaves_with_path(optax.apply_updates(params, updates))
+    return {parameter_name(tuple(part.key for part in path)): np.asarray(leaf) for path, leaf in leaves}
+
+
+def _add_to_first(values: Any, change: jax.Array) -> Any:
+    """The same values with a change added to the first array of floating-point numbers, if it has its shape."""
+    leaves, structure = jax.tree.flatten(values)
+    first = next((i for i, leaf in enumerate(leaves) if _is_floating(leaf)), None)
+    if first is None or leaves[first].shape != change.shape:
+        return values
+    leaves[first] = leaves[first] + change
+    return jax.tree.unflatten(structure, leaves)
+
+
+def _is_floating(x: Any) -> bool:
+    return isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jnp.floating)
+
+
+def _number(loss: Any) -> jax.Array:
+    if (shape := jnp.shape(loss)) != ():
+        raise InputError(f"the loss of our output has shape {shape}, expected a number: sum it, or average it")
+    return loss
