@@ -43,6 +43,7 @@ from flaxformer_edu.layers.attention import KeysValues
 from flaxformer_edu.training import LoopConfig, Optimiser, fit
 
 notebook.set_style()
+jax.config.update("jax_default_matmul_precision", "highest")  # GPUs and TPUs would round more
 
 # %% [markdown]
 # ## 一次从不完全确定的查表

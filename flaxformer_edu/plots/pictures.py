@@ -23,7 +23,7 @@ def captioned_pictures(
         axis.axis("off")
     for axis, picture, caption in zip(axes, pictures, captions, strict=False):
         axis.imshow(picture)
-        axis.set_title(wrap(caption, 90 // columns), y=-0.02, verticalalignment="top", fontsize=9)
+        axis.set_title(wrap(caption, 90 // columns), y=-0.02, pad=0, verticalalignment="top", fontsize=9)
     return figure
 
 
