@@ -25,7 +25,6 @@ from flaxformer_edu import convert
 from flaxformer_edu.convert.layouts import cs188
 from flaxformer_edu.data.words import ALPHABET, LANGUAGES
 from flaxformer_edu.models.language_id import CharRNN, CharRNNConfig
-from flaxformer_edu.reference.course_twins import LanguageIDModel
 from flaxformer_edu.training import (
     Optimiser,
     compile_step,
@@ -38,6 +37,7 @@ from flaxformer_edu.training import (
     split_model,
     use_devices,
 )
+from twins.course_twins import LanguageIDModel
 
 WORDS, LENGTH, LEARNING_RATE = 64, 8, 1e-3
 

@@ -20,7 +20,7 @@ from flaxformer_edu.layers import (
     Rotary,
     SinusoidalPositions,
 )
-from flaxformer_edu.reference import torch_twins
+from twins import torch_twins
 
 WIDTH, HEADS, HIDDEN = 12, 3, 20
 

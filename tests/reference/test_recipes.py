@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.reference import TorchGenerator, published, recipes, torch_twins, torch_weights
+from flaxformer_edu.reference import TorchGenerator, published, recipes, torch_weights
+from twins import torch_twins
 
 
 @pytest.mark.parametrize("edition", published.DROPOUT)

@@ -11,9 +11,9 @@ from flaxformer_edu.commands import identify
 from flaxformer_edu.convert.readers import read
 from flaxformer_edu.data import ArrayDataset
 from flaxformer_edu.data.words import load_words
-from flaxformer_edu.reference.course_twins import LanguageIDModel
 from flaxformer_edu.training import read_rows
 from train import language_id
+from twins.course_twins import LanguageIDModel
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """The Vision Transformer "from scratch" of many tutorials, in PyTorch: what the layout `scratch` is checked against.
 
 It has the tutorials' module names: each attention head is a module of its own, or, in the "faster" variant, all of
-them share one projection. Importing this module needs torch; nothing in the package does so by itself.
+them share one projection. Importing this module needs torch.
 """
 
 import math

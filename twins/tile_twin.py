@@ -2,7 +2,7 @@
 
 Digits of 28 x 28 pixels in 4 x 4 tiles, a class token, pre-norm blocks of one head whose projection is merged, has no
 bias and no projection behind it. Written as such homework is, with its ways to say where a tile is; RoPE here turns
-complex numbers. Importing this module needs torch; nothing in the package does so by itself.
+complex numbers. Importing this module needs torch.
 """
 
 import torch

@@ -1,7 +1,7 @@
 """The courses' layers and models in PyTorch: what ours are compared with, and whose checkpoints they load.
 
 Written from the recipes in `expected_tensors.json`, with the courses' names, so that a state dict fits both ways.
-Importing this module needs torch; nothing in the package does so by itself.
+Importing this module needs torch.
 """
 
 import copy

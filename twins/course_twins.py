@@ -1,7 +1,6 @@
 """The models of CS188's machine-learning project in PyTorch: what ours are compared with.
 
-Written from the project's description, with the project's names. Importing this module needs torch; nothing in the
-package does so by itself.
+Written from the project's description, with the project's names. Importing this module needs torch.
 """
 
 from itertools import pairwise
