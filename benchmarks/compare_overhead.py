@@ -26,7 +26,7 @@ from flaxformer_edu import compare, convert
 from flaxformer_edu.convert.layouts import find_layout
 from flaxformer_edu.layers import BlockConfig, Encoder
 from flaxformer_edu.models import VisionTransformer, ViTConfig
-from twins.libraries import import_torchvision
+from tests.twins.libraries import import_torchvision
 
 LAYERS, WIDTH, HEADS, HIDDEN, IMAGE, PATCH, CLASSES = 6, 192, 3, 768, 64, 8, 10
 SIZES = {"image_size": IMAGE, "patch_size": PATCH}

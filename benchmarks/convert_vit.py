@@ -28,7 +28,7 @@ import tyro
 from flaxformer_edu import convert
 from flaxformer_edu.commands.convert import convert as command
 from flaxformer_edu.models import VisionTransformer, ViTConfig
-from twins.libraries import import_torchvision
+from tests.twins.libraries import import_torchvision
 
 READING = """
 import sys

@@ -23,7 +23,7 @@ from flax import nnx
 from flaxformer_edu import convert, decode
 from flaxformer_edu.models import CaptioningConfig, CaptioningTransformer
 from flaxformer_edu.training import data_mesh, replicate, share, use_devices
-from twins.torch_twins import CaptioningTransformer as Twin
+from tests.twins.torch_twins import CaptioningTransformer as Twin
 
 VOCAB, FEATURES, LENGTH = 1004, 512, 30
 

@@ -37,7 +37,7 @@ from flaxformer_edu.training import (
     split_model,
     use_devices,
 )
-from twins.course_twins import LanguageIDModel
+from tests.twins.course_twins import LanguageIDModel
 
 WORDS, LENGTH, LEARNING_RATE = 64, 8, 1e-3
 

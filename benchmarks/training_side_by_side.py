@@ -33,7 +33,7 @@ from flaxformer_edu.data.augment import CIFAR10_MEAN, CIFAR10_STD
 from flaxformer_edu.models import CaptioningConfig, CaptioningTransformer, VisionTransformer, ViTConfig
 from flaxformer_edu.reference import TorchGenerator, torch_weights
 from flaxformer_edu.training import captioning_loss, cross_entropy
-from twins import torch_twins
+from tests.twins import torch_twins
 
 Batch = dict[str, Any]
 VOCAB, FEATURES, LENGTH = 1004, 512, 17  # of the course's captions

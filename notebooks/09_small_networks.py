@@ -11,7 +11,8 @@
 #
 # Nothing is presupposed but Python, arrays, and what a derivative is. The networks are those of the machine-learning
 # project of Berkeley's CS188. The lines of PyTorch that stand beside ours are taken, shortened, from the module
-# `twins/course_twins.py` of the repository, whose networks our tests compare with these. They are not executed here.
+# `tests/twins/course_twins.py` of the repository, whose networks our tests compare with these. They are not
+# executed here.
 
 # %%
 # Where the package is missing (on Colab, say): install it, with JAX for the accelerator that is there.

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from flaxformer_edu import convert
 from flaxformer_edu.models import CaptioningConfig, CaptioningTransformer, VisionTransformer, ViTConfig
-from twins import torch_twins, vit_twins
+from tests.twins import torch_twins, vit_twins
 
 WORDS = {"<NULL>": 0, "<START>": 1, "<END>": 2, "cat": 3, "dog": 4}
 RANDOM = np.random.default_rng(0)

@@ -17,7 +17,7 @@ from flaxformer_edu.convert.layouts import find_layout
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.layers import BlockConfig, Encoder
 from flaxformer_edu.models import VisionTransformer, ViTConfig
-from twins import vit_twins
+from tests.twins import vit_twins
 
 SIZES = {"width": 12, "heads": 3, "hidden": 18, "layers": 2, "patch_size": 4, "classes": 5, "image_size": 12}
 

@@ -11,10 +11,10 @@ from parity.vit_libraries import randomised
 from flaxformer_edu import cli, convert
 from flaxformer_edu.models import VisionTransformer, ViTConfig
 from flaxformer_edu.training import save_model
-from twins import torch_twins
+from tests.twins import torch_twins
 
 FACTORY = """
-from twins.torch_twins import VisionTransformer
+from tests.twins.torch_twins import VisionTransformer
 
 def build():
     return VisionTransformer(12, 4, 3, 16, 1, 2, 24, 5)

@@ -8,7 +8,7 @@ from torch import nn
 
 from flaxformer_edu import compare
 from flaxformer_edu.layers import Rotary
-from twins import torch_twins
+from tests.twins import torch_twins
 
 pytestmark = pytest.mark.usefixtures("float64", "unchecked")  # unchecked: the many runs are faster
 

@@ -31,7 +31,7 @@ from flaxformer_edu import compare, convert
 from flaxformer_edu.compare.precision_causes import RoundedAttention
 from flaxformer_edu.layers import MultiHeadAttention, Rotary, causal_mask
 from flaxformer_edu.models import VisionTransformer, ViTConfig
-from twins.tile_twin import TileViT
+from tests.twins.tile_twin import TileViT
 
 pytestmark = pytest.mark.usefixtures("float64", "unchecked")  # unchecked: the many runs are faster
 

@@ -18,12 +18,12 @@ from flaxformer_edu.compare.recording import Call
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import VisionTransformer, ViTConfig
 from flaxformer_edu.training import save_model
-from twins import torch_twins
+from tests.twins import torch_twins
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 SGD = partial(torch.optim.SGD, lr=0.1)
 FACTORY = """
-from twins.torch_twins import VisionTransformer
+from tests.twins.torch_twins import VisionTransformer
 
 def build():
     return VisionTransformer(12, 4, 3, 16, 1, 2, 24, 5)

@@ -25,7 +25,7 @@ from flaxformer_edu.layers import BlockConfig, Encoder
 from flaxformer_edu.models import CaptioningConfig, CaptioningTransformer, VisionTransformer, ViTConfig
 from flaxformer_edu.reference import TorchGenerator
 from flaxformer_edu.training import captioning_loss, cross_entropy
-from twins import torch_twins, vit_twins
+from tests.twins import torch_twins, vit_twins
 
 SIZES = {"image_size": 12, "patch_size": 4, "width": 16, "layers": 1, "heads": 2, "hidden": 24, "classes": 5}
 TOLERANCES = {"float64": 1e-10, "float32": 1e-3}

@@ -21,7 +21,7 @@ from flaxformer_edu.models.course import (
     fit_perceptron,
 )
 from flaxformer_edu.models.language_id import CharRNN, CharRNNConfig
-from twins import course_twins
+from tests.twins import course_twins
 
 DTYPES = pytest.mark.parametrize("dtype", [np.float64, np.float32], ids=["float64", "float32"])
 SMALL = {"alphabet": "abcdefg", "languages": ("x", "y", "z")}

@@ -20,7 +20,7 @@ from flaxformer_edu.layers import (
     Rotary,
     SinusoidalPositions,
 )
-from twins import torch_twins
+from tests.twins import torch_twins
 
 WIDTH, HEADS, HIDDEN = 12, 3, 20
 

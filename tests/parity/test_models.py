@@ -9,7 +9,7 @@ from parity.harness import assert_parity, channel_first
 
 from flaxformer_edu import convert
 from flaxformer_edu.models import CaptioningConfig, CaptioningTransformer, VisionTransformer, ViTConfig
-from twins import torch_twins
+from tests.twins import torch_twins
 
 WORDS = {"<NULL>": 0, "<START>": 1, "<END>": 2, "cat": 3, "dog": 4}
 

@@ -16,7 +16,7 @@ from flaxformer_edu.convert.layouts.common import KERNEL, layer_norm, linear
 from flaxformer_edu.convert.rules import within
 from flaxformer_edu.layers import apply_rope
 from flaxformer_edu.models import VisionTransformer, ViTConfig
-from twins.tile_twin import TileViT
+from tests.twins.tile_twin import TileViT
 
 BLOCK = (
     *layer_norm("norm1", "norm1"),

@@ -17,7 +17,7 @@ from flaxformer_edu import convert
 from flaxformer_edu.convert.layouts import find_layout
 from flaxformer_edu.layers import BlockConfig, Encoder
 from flaxformer_edu.models import VisionTransformer, ViTConfig
-from twins import vit_twins
+from tests.twins import vit_twins
 
 WIDTH, HEADS, HIDDEN, LAYERS, CLASSES, IMAGE, PATCH = 12, 3, 18, 2, 5, 12, 4
 DTYPES = {"float64": torch.float64, "float32": torch.float32}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from twins.libraries import import_torchvision
+from tests.twins.libraries import import_torchvision
 
 
 def library(name: str) -> ModuleType:

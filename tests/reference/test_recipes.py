@@ -10,7 +10,7 @@ import torch
 
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.reference import TorchGenerator, published, recipes, torch_weights
-from twins import torch_twins
+from tests.twins import torch_twins
 
 
 @pytest.mark.parametrize("edition", published.DROPOUT)

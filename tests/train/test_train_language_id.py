@@ -12,8 +12,8 @@ from flaxformer_edu.convert.readers import read
 from flaxformer_edu.data import ArrayDataset
 from flaxformer_edu.data.words import load_words
 from flaxformer_edu.training import read_rows
+from tests.twins.course_twins import LanguageIDModel
 from train import language_id
-from twins.course_twins import LanguageIDModel
 
 
 @pytest.fixture
