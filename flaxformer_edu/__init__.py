@@ -2,4 +2,10 @@
 
 Layers are in `flaxformer_edu.layers`, models in `flaxformer_edu.models`, PyTorch weights come in and go out through
 `flaxformer_edu.convert`, and `flaxformer_edu.reference` holds what the courses publish and PyTorch's random numbers.
+
+Importing it sets the switch that keeps XLA's compiler right where the installed release is wrong (`compiler.py`).
 """
+
+from flaxformer_edu.compiler import guard
+
+guard()

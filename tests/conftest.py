@@ -9,6 +9,8 @@ import jax
 import jaxtyping
 import pytest
 
+import flaxformer_edu  # noqa: F401  before a backend opens, as it sets XLA's switches
+
 # A shell starts background jobs with Ctrl-C ignored, and so would start those of the tests that press it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
