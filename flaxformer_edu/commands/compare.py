@@ -69,7 +69,7 @@ def _record(
     if torch_model is None or not inputs:
         raise InputError("--record runs the PyTorch model: add --torch-model package.module:factory and --input")
     twin = build_torch(torch_model, theirs, float64=float64)
-    run = comparison.record(twin, [read_array(path) for path in inputs], record, gradients=gradients)
+    run = comparison.record(record, twin, [read_array(path) for path in inputs], gradients=gradients)
     kinds = "outputs and gradients" if gradients else "outputs"
     Console().print(f"{record}: {kinds} of {len(run.calls)} layers", highlight=False, soft_wrap=True)
 

@@ -1,11 +1,12 @@
 """Two models on the same inputs, layer by layer: where they first differ, by how much, and why."""
 
 from flaxformer_edu.compare.comparing import models
-from flaxformer_edu.compare.recorded import Recorded, record
+from flaxformer_edu.compare.curves.curve import TrainingCurve
+from flaxformer_edu.compare.curves.report import TrainingReport
+from flaxformer_edu.compare.curves.side_by_side import record_training, training
 from flaxformer_edu.compare.report import Diagnosis, Report, Row
-from flaxformer_edu.compare.side_by_side import record_training, training
-from flaxformer_edu.compare.training_curve import TrainingCurve
-from flaxformer_edu.compare.training_report import TrainingReport
+from flaxformer_edu.compare.sides.recorded import Recorded
+from flaxformer_edu.compare.sides.running import record
 
 __all__ = [
     "Diagnosis",

@@ -9,20 +9,20 @@ import numpy as np
 from flax import nnx
 
 from flaxformer_edu.compare.causes import CAUSES
+from flaxformer_edu.compare.causes.trial import Case, Trial
 from flaxformer_edu.compare.pairing import Pair
-from flaxformer_edu.compare.recording import Recording
 from flaxformer_edu.compare.report import Diagnosis, Row
-from flaxformer_edu.compare.trial import Case, Trial, is_within
+from flaxformer_edu.compare.sides.records import Recording, is_within
 from flaxformer_edu.convert.rules import parameter_name
 from flaxformer_edu.layers import MultiHeadAttention
 from flaxformer_edu.layers.blocks import Block
 
-LEFT = 0.25  # of a difference, at most, where it has vanished
-ANYWHERE = ("bicubic_convention", "tf32", "bfloat16")  # causes that may lie before the layer where they show
+VANISHED = 0.25  # of a difference: at most that is left of it where it has vanished
+EARLIER = ("bicubic_convention", "tf32", "bfloat16")  # causes that may lie before the layer where they show
 
 
 @dataclass(frozen=True)
-class Doctor:
+class CauseSearch:
     """Two models that differ, what each computed, and the parameters of theirs under our names."""
 
     pair: Pair
@@ -30,7 +30,7 @@ class Doctor:
     theirs: Recording
     parameters: Mapping[str, np.ndarray]
 
-    def diagnose(self, first: Row) -> tuple[Diagnosis | None, int]:
+    def find(self, first: Row) -> tuple[Diagnosis | None, int]:
         """The cause that explains the first row that differs, if one does, and how many were tried.
 
         A cause is looked for in the layer itself, then in the modules around it, up to its block; where the layer's
@@ -47,10 +47,8 @@ class Doctor:
                 continue
             tried.add(key)
             if self._explains(trial, first.layer, *attentions):
-                found = Diagnosis(
-                    cause=cause, explanation=trial.explanation, where=scope, rest=self._rest(cause, trial)
-                )
-                return found, len(tried)
+                rest = self._rest(cause, trial)
+                return Diagnosis(cause=cause, explanation=trial.explanation, where=scope, rest=rest), len(tried)
         return None, len(tried)
 
     def _trials(self, first: Row) -> Iterator[tuple[str, Trial, str]]:
@@ -58,7 +56,7 @@ class Doctor:
         parts = [*scopes(self.pair.ours, first.layer), *(() if first.input_agrees else self._before(first.layer))]
         last = [("other_weights", scope) for scope in parts]
         usual = [(cause, scope) for scope in parts for cause in CAUSES if cause != last[0][0]]
-        for cause, scope in [*usual, *((cause, "") for cause in ANYWHERE), *last]:
+        for cause, scope in [*usual, *((cause, "") for cause in EARLIER), *last]:
             for trial in CAUSES[cause](Case(self.pair.ours, scope, self.parameters)):
                 yield cause, trial, scope
 
@@ -85,13 +83,13 @@ class Doctor:
         theirs = self.pair.record_theirs(evaluation=True) if trial.theirs_in_evaluation else self.theirs
         return self.pair.rows(ours, theirs, only=layers, where_finite=True)
 
-    def _rest(self, cause: str, found: Trial) -> str:
+    def _rest(self, cause: str, trial: Trial) -> str:
         """What becomes of the output with the cause removed there, and with it removed everywhere."""
-        agrees = "the output differs by no more than rounding explains" if found.slack else "the output agrees"
-        if self._heals(found):
+        agrees = "the output differs by no more than rounding explains" if trial.slack else "the output agrees"
+        if self._heals(trial):
             return f"with that changed, {agrees}"
         everywhere = CAUSES[cause](Case(self.pair.ours, "", self.parameters))
-        if any(trial.explanation == found.explanation and self._heals(trial) for trial in everywhere):
+        if any(other.explanation == trial.explanation and self._heals(other) for other in everywhere):
             return f"with that changed in the whole model, {agrees}"
         return "the output still differs then: there is another cause behind it"
 
@@ -107,7 +105,7 @@ class Doctor:
 def _vanishes(before: Row, after: Row, slack: float) -> bool:
     if before.agrees or not math.isfinite(after.max_rel):
         return False
-    return after.max_rel <= min(LEFT * before.max_rel, max(after.tolerance, slack))
+    return after.max_rel <= min(VANISHED * before.max_rel, max(after.tolerance, slack))
 
 
 def scopes(model: nnx.Module, layer: str) -> list[str]:

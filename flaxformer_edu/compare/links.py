@@ -46,31 +46,31 @@ def find_links(
     another and the same parameters, the innermost correspond, then the ones around them.
     """
     matches = list(matches)
-    links = {(found.ours, found.theirs): found for found in reversed([_leaf_link(found) for found in matches])}
+    links = {(link.ours, link.theirs): link for link in reversed([_leaf_link(each) for each in matches])}
     leaf_links = [
         link
         for link in links.values()
         if all(our_leaves.get(path, False) for path in link.ours)
         and all(their_leaves.get(path, False) for path in link.theirs)
     ]
-    ours = _containers([found.ours for found in matches], our_leaves)
-    theirs = _containers([found.torch for found in matches], their_leaves)
+    ours = _containers([each.ours for each in matches], our_leaves)
+    theirs = _containers([each.torch for each in matches], their_leaves)
     pairs = [pair for held in ours for pair in zip(ours[held], theirs.get(held, ()), strict=False)]
     return [*leaf_links, *(Link((our,), (their,)) for our, their in pairs), Link(("",), ("",))]
 
 
-def _leaf_link(found: Match) -> Link:
+def _leaf_link(rule: Match) -> Link:
     """A rule for the parameters of leaves says, by the axis of their output features, how their outputs correspond."""
-    ours, theirs = (tuple(name.rpartition(".")[0] for name in names) for names in (found.ours, found.torch))
-    if found.pattern is None:
+    ours, theirs = (tuple(name.rpartition(".")[0] for name in names) for names in (rule.ours, rule.torch))
+    if rule.pattern is None:
         return Link(ours, theirs)
-    given, wanted = (re.findall(r"\([^)]*\)|\S+", side) for side in found.pattern.split("->"))
+    given, wanted = (re.findall(r"\([^)]*\)|\S+", side) for side in rule.pattern.split("->"))
     given = given[
         : 1 if len(theirs) == 1 else 2
     ]  # behind the list in braces, if any, stand the outputs, then the inputs
     names = set(re.findall(r"\w+", " ".join(given)))
     wanted = [axis for axis in wanted if names.issuperset(re.findall(r"\w+", axis))]
-    sizes = {name: size for name, size in found.sizes.items() if name in names}
+    sizes = {name: size for name, size in rule.sizes.items() if name in names}
     if len(ours) > 1:
         sizes[wanted[0]] = len(ours)
     given, wanted = (_with_other_axes(axes, len(paths) > 1) for axes, paths in ((given, theirs), (wanted, ours)))
@@ -83,13 +83,13 @@ def _with_other_axes(axes: list[str], listed: bool) -> str:
 
 def _containers(names: list[tuple[str, ...]], leaves: Mapping[str, bool]) -> dict[frozenset[int], list[str]]:
     """For each set of matches, the called modules, the innermost first, that hold exactly their parameters."""
-    found: dict[frozenset[int], list[str]] = {}
+    holding: dict[frozenset[int], list[str]] = {}
     for path, leaf in sorted(leaves.items(), key=lambda item: -len(item[0])):
         within = [[name.startswith(f"{path}.") for name in match] for match in names]
         held = frozenset(i for i, inside in enumerate(within) if all(inside))
         if path and not leaf and held and not any(any(inside) and not all(inside) for inside in within):
-            found.setdefault(held, []).append(path)
-    return found
+            holding.setdefault(held, []).append(path)
+    return holding
 
 
 def nearest(theirs: np.ndarray, ours: np.ndarray) -> np.ndarray | None:

@@ -1,6 +1,7 @@
 """Two models whose layers are linked: run them, and compare what they recorded."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,9 +9,10 @@ import numpy as np
 from flax import nnx
 
 from flaxformer_edu.compare.links import Link, nearest
-from flaxformer_edu.compare.recorded import Recorded
-from flaxformer_edu.compare.recording import Edits, Recording, record
 from flaxformer_edu.compare.rows import Row, distance, measure, tolerance_of
+from flaxformer_edu.compare.sides.ours import Edits, record
+from flaxformer_edu.compare.sides.recorded import Recorded
+from flaxformer_edu.compare.sides.records import Recording
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,10 @@ class Pair:
             return self.theirs.calls
         if isinstance(self.theirs, nnx.Module):
             return record(self.theirs, self.their_inputs)
-        from flaxformer_edu.compare import torch_side
+        from flaxformer_edu.compare.sides import theirs
 
-        if not evaluation:
-            return torch_side.record_torch(self.theirs, self.their_inputs)
-        with torch_side.evaluation(self.theirs):
-            return torch_side.record_torch(self.theirs, self.their_inputs)
+        with theirs.evaluation(self.theirs) if evaluation else nullcontext():
+            return theirs.record_torch(self.theirs, self.their_inputs)
 
     def rows(
         self,

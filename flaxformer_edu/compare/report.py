@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from os import PathLike
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -67,8 +68,8 @@ class Report:
         else:
             lines.append(self._location(self.first_divergence))
         if self.diagnosis is not None:
-            found = self.diagnosis
-            lines.append(f"cause: {found.explanation} (in {found.where or 'the whole model'}); {found.rest}")
+            scope = self.diagnosis.where or "the whole model"
+            lines.append(f"cause: {self.diagnosis.explanation} (in {scope}); {self.diagnosis.rest}")
         elif self.tried:
             lines.append(f"cause: none of the {self.tried} that were tried, each alone, makes the difference vanish")
         return "\n".join([*lines, *self._backward_summary()])
@@ -106,7 +107,7 @@ class Report:
             text += f"; what it is given differs already, so the cause lies between {before} and it"
         return text
 
-    def to_json(self, path: Path | None = None) -> str:
+    def to_json(self, path: str | PathLike[str] | None = None) -> str:
         """All of it as JSON, also written to `path` where given; numbers that are not finite become null."""
         tables = {
             "parameters": self.parameters,
@@ -125,15 +126,16 @@ class Report:
         }
         text = json.dumps(content, indent=2, allow_nan=False) + "\n"
         if path is not None:
-            path.write_text(text, encoding="utf-8")
+            Path(path).write_text(text, encoding="utf-8")
         return text
 
-    def to_html(self, path: Path | None = None) -> str:
+    def to_html(self, path: str | PathLike[str] | None = None) -> str:
         """All of it as a page to be opened in a browser, also written to `path` where given; it needs no network."""
-        from flaxformer_edu.compare.html import page
+        from flaxformer_edu.compare.page import page
 
         text = page(self)
         if path is not None:
+            path = Path(path)
             temporary = path.with_name(f"{path.name}.part")  # the page is never there in part
             temporary.write_text(text, encoding="utf-8")
             temporary.replace(path)

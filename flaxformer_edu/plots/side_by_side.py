@@ -1,7 +1,7 @@
 """Two trainings that should be one."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -12,10 +12,32 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from flaxformer_edu.compare import TrainingReport
+@runtime_checkable
+class PairedLosses(Protocol):
+    """The losses of two trainings, one per step, and how far apart they may be; as `compare.training` reports them."""
+
+    @property
+    def ours(self) -> Sequence[float]:
+        """Our losses."""
+        ...
+
+    @property
+    def theirs(self) -> Sequence[float]:
+        """PyTorch's losses."""
+        ...
+
+    @property
+    def differences(self) -> Sequence[float]:
+        """How far they are apart, relative to theirs."""
+        ...
+
+    @property
+    def tolerance(self) -> float:
+        """How large a difference may be."""
+        ...
 
 
-def side_by_side(reports: "Mapping[str, TrainingReport]") -> "Figure":
+def side_by_side(reports: Mapping[str, PairedLosses]) -> "Figure":
     """Our losses laid on PyTorch's, and beneath them, on a logarithmic scale, how far apart they are.
 
     `reports` (`compare.training`) stand under their names; a single one needs none: `{"": report}`. Beyond the dashed
@@ -41,7 +63,7 @@ def side_by_side(reports: "Mapping[str, TrainingReport]") -> "Figure":
     return figure
 
 
-def _draw_losses(axis: "Axes", report: "TrainingReport", name: str) -> None:
+def _draw_losses(axis: "Axes", report: PairedLosses, name: str) -> None:
     """Theirs broad and light, ours thin and dark on top: where both are seen, they are one."""
     steps = np.arange(len(report.ours))
     axis.plot(steps, report.theirs, color=COLOURS[4], linewidth=5, solid_capstyle="round", label="PyTorch")

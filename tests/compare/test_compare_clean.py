@@ -12,7 +12,7 @@ from parity.vit_libraries import library, randomised
 from torch import nn
 
 from flaxformer_edu import compare, convert
-from flaxformer_edu.compare import recording
+from flaxformer_edu.compare.sides import ours as our_side
 from flaxformer_edu.convert.layouts import find_layout
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.layers import BlockConfig, Encoder
@@ -37,7 +37,7 @@ def ported(twin, config, layout):
 def test_the_courses_models(float64):
     ours, theirs = vit()
     rows = layers(compare.models(ours, theirs, IMAGES))
-    assert rows.keys() == {path for path in recording.record(ours, [IMAGES]) if path != "positions"}
+    assert rows.keys() == {path for path in our_side.record(ours, [IMAGES]) if path != "positions"}
     assert [row.layer for row in rows.values()][-1] == ""
     assert rows["encoder.blocks.2.norm1"].theirs == "transformer.layers.2.norm_self"
     rows = layers(compare.models(*captioner(), (FEATURES, CAPTIONS), layout="cs231n"))

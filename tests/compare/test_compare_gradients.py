@@ -16,8 +16,8 @@ from torch import nn
 from torch.nn import functional
 
 from flaxformer_edu import compare, convert
-from flaxformer_edu.compare.gradients import default_loss
-from flaxformer_edu.compare.torch_gradients import default_loss as torch_default_loss
+from flaxformer_edu.compare.sides.our_gradients import default_loss
+from flaxformer_edu.compare.sides.their_gradients import default_loss as torch_default_loss
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import CaptioningTransformer
 

@@ -28,7 +28,7 @@ from parity.vit_libraries import randomised
 from torch import Tensor, nn
 
 from flaxformer_edu import compare, convert
-from flaxformer_edu.compare.precision_causes import RoundedAttention
+from flaxformer_edu.compare.causes.precision import RoundedAttention
 from flaxformer_edu.layers import MultiHeadAttention, Rotary, causal_mask
 from flaxformer_edu.models import VisionTransformer, ViTConfig
 from tests.twins.tile_twin import TileViT

@@ -14,7 +14,7 @@ from flax import nnx
 from parity.vit_libraries import randomised
 
 from flaxformer_edu import cli, compare, convert
-from flaxformer_edu.compare.recording import Call
+from flaxformer_edu.compare.sides.ours import Call
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import VisionTransformer, ViTConfig
 from flaxformer_edu.training import save_model
@@ -54,7 +54,7 @@ def same(ours, theirs):
 def test_a_run_comes_back_from_its_file(float64, tmp_path):
     ours, theirs = small()
     path = tmp_path / "run.npz"
-    run = compare.record(theirs, X, path, loss=lambda y: y.mean(), step=SGD)
+    run = compare.record(path, theirs, X, loss=lambda y: y.mean(), step=SGD)
     back = compare.Recorded.load(path)
     assert [file.name for file in tmp_path.iterdir()] == ["run.npz"]
     assert (run.framework, run.leaves, list(run.calls)) == (back.framework, back.leaves, list(back.calls))
@@ -71,7 +71,7 @@ def test_a_run_comes_back_from_its_file(float64, tmp_path):
 
 def test_a_recorded_run_does_not_change_with_the_model(float64):
     ours, theirs = small()
-    run = compare.record(theirs, X)
+    run = compare.record(None, theirs, X)
     torch.nn.init.zeros_(theirs.last.bias)
     assert compare.models(ours, run, layout=LAYOUT).agrees
 
@@ -81,7 +81,7 @@ def test_a_fault_in_a_recorded_run_is_named(float64, tmp_path):
     sizes = {"image_size": 12, "patch_size": 4, "width": 16, "layers": 1, "heads": 2, "hidden": 24, "classes": 5}
     config = ViTConfig(**sizes, final_norm="none", activation="relu")
     images = np.random.default_rng(0).normal(size=(2, 12, 12, 3))
-    compare.record(theirs, images, tmp_path / "run.npz")
+    compare.record(tmp_path / "run.npz", theirs, images)
     weights = compare.Recorded.load(tmp_path / "run.npz").parameters
     ours = convert.from_torch(VisionTransformer, config, weights, layout="cs231n", param_dtype=np.float64)
     report = compare.models(ours, str(tmp_path / "run.npz"), layout="cs231n")
@@ -94,7 +94,7 @@ def test_what_needs_a_run_of_theirs_is_not_tried_on_a_recorded_one(float64):
     theirs.activation = torch.nn.Sequential(theirs.activation, torch.nn.Dropout(0.5)).train()
     live = compare.models(ours, theirs, X, layout=LAYOUT)
     assert live.diagnosis.cause == "dropout"
-    report = compare.models(ours, compare.record(theirs, X), layout=LAYOUT)
+    report = compare.models(ours, compare.record(None, theirs, X), layout=LAYOUT)
     assert report.first_divergence.layer == "last"
     assert report.diagnosis is None
     assert "none of the" in report.summary
@@ -102,7 +102,7 @@ def test_what_needs_a_run_of_theirs_is_not_tried_on_a_recorded_one(float64):
 
 def test_ours_recorded(float64, tmp_path):
     ours, _ = small()
-    compare.record(ours, X, tmp_path / "run.npz", step=optax.sgd(0.1))
+    compare.record(tmp_path / "run.npz", ours, X, step=optax.sgd(0.1))
     report = compare.models(ours, tmp_path / "run.npz", step=(optax.sgd(0.1), None))
     assert report.agrees
     assert max(row.max_abs for row in (*report.layers, *report.gradients, *report.stepped)) == 0
@@ -127,7 +127,7 @@ def test_bfloat16_comes_back(tmp_path):
 def content(tmp_path_factory):
     """A file's bytes."""
     path = tmp_path_factory.mktemp("run") / "run.npz"
-    compare.record(small()[1], X.astype(np.float32), path)
+    compare.record(path, small()[1], X.astype(np.float32))
     return path.read_bytes()
 
 
@@ -155,22 +155,22 @@ class TestWrongInput:
     @pytest.mark.parametrize("name", ["run.pth", "nowhere/run.npz"])
     def test_a_name_that_cannot_be_written(self, name, tmp_path):
         with pytest.raises(InputError, match="cannot write"):
-            compare.record(small()[1], X, tmp_path / name)
+            compare.record(tmp_path / name, small()[1], X)
         assert not list(tmp_path.iterdir())
 
     def test_what_a_run_does_not_have(self, float64):
         ours, theirs = small()
-        run = compare.record(theirs, X, gradients=True)
+        run = compare.record(None, theirs, X, gradients=True)
         with pytest.raises(InputError, match="a recorded run has its own inputs"):
             compare.models(ours, run, X, layout=LAYOUT)
         with pytest.raises(InputError, match=r"theirs took no step: .* record the run with step"):
             compare.models(ours, run, layout=LAYOUT, step=(optax.sgd(0.1), None))
         with pytest.raises(InputError, match=r"no gradients: record it with gradients=True"):
-            compare.models(ours, compare.record(theirs, X), layout=LAYOUT, gradients=True)
+            compare.models(ours, compare.record(None, theirs, X), layout=LAYOUT, gradients=True)
         with pytest.raises(InputError, match="no inputs to run the two models on"):
             compare.models(ours, theirs, layout=LAYOUT)
         with pytest.raises(InputError, match="theirs is int, expected a torch"):
-            compare.record(3, X)
+            compare.record(None, 3, X)
 
 
 @pytest.fixture(scope="module")

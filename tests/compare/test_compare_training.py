@@ -18,8 +18,8 @@ from flax import nnx
 from torch import nn
 
 from flaxformer_edu import compare, convert, plots
-from flaxformer_edu.compare.following import with_exact_scalars
-from flaxformer_edu.compare.torch_training import DropoutDraws, dropout_stream
+from flaxformer_edu.compare.curves.ours import with_exact_scalars
+from flaxformer_edu.compare.curves.theirs import DropoutDraws, dropout_stream
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.layers import BlockConfig, Encoder
 from flaxformer_edu.models import CaptioningConfig, CaptioningTransformer, VisionTransformer, ViTConfig

@@ -1,5 +1,7 @@
 """Positions for another image size, by each library's convention."""
 
+from typing import get_args
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,7 @@ from parity.vit_libraries import library, randomised
 from scipy.ndimage import zoom
 
 from flaxformer_edu import convert
-from flaxformer_edu.convert.resize import RESAMPLERS, resize_positions
+from flaxformer_edu.convert.resize import Convention, resize_positions
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import VisionTransformer, ViTConfig
 
@@ -78,7 +80,7 @@ def test_linear_is_googles(side, float64):
     np.testing.assert_allclose(after[1:], expected.reshape(-1, 8), atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("convention", RESAMPLERS)
+@pytest.mark.parametrize("convention", get_args(Convention))
 class TestEach:
     def test_the_model_works_and_keeps_its_weights(self, convention):
         model = vit(distilled=True)

@@ -11,8 +11,8 @@ import optax
 from flax import nnx
 from jaxtyping import Array
 
-from flaxformer_edu.compare.recording import float_type
-from flaxformer_edu.compare.training_curve import Draw, TrainingCurve, digest
+from flaxformer_edu.compare.curves.curve import Draw, TrainingCurve, digest
+from flaxformer_edu.compare.sides.ours import float_type
 from flaxformer_edu.convert import load_weights, to_torch
 from flaxformer_edu.convert.layouts import detect_layout, find_layout
 from flaxformer_edu.convert.rules import Layout
@@ -67,8 +67,8 @@ def with_exact_scalars(optimiser: optax.GradientTransformation) -> optax.Gradien
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         with jax.enable_x64(True):
-            found = optimiser.update(updates, state, params)
-        return jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), found, (updates, state))
+            updated = optimiser.update(updates, state, params)
+        return jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), updated, (updates, state))
 
     return optax.GradientTransformation(optimiser.init, update)
 
@@ -111,9 +111,9 @@ def check_masks(draws: Sequence[Draw], asked: Sequence[Asked]) -> None:
     """Raise InputError unless their masks, arranged, are those that our layers ask for."""
     theirs = iter([np.broadcast_to(draw.keep, draw.mask_shape) for draw in draws])
     for index, (shape, probability) in enumerate(asked):
-        found = _next_mask(theirs, shape)
-        if found is None or found.shape != shape or not np.allclose(found, probability):
-            given = "there are no more" if found is None else f"it is {found.shape} and keeps {found.flat[0]:g}"
+        mask = _next_mask(theirs, shape)
+        if mask is None or mask.shape != shape or not np.allclose(mask, probability):
+            given = "there are no more" if mask is None else f"it is {mask.shape} and keeps {mask.flat[0]:g}"
             raise InputError(
                 f"dropout mask {index} of ours is {shape} and keeps {probability:g}, in theirs {given}: "
                 "dropout must stand at the same places on both sides, with the same rates"

@@ -129,12 +129,12 @@ ABOUT = ("dtype", "seed", "stream", "weight_digests", "batch_digests")
 
 def digest(arrays: Mapping[str, Any]) -> str:
     """What tells arrays from others with different names, types, shapes or values."""
-    found = hashlib.sha256()
+    state = hashlib.sha256()
     for name, x in sorted(arrays.items()):
         x = np.asarray(x)
-        found.update(f"{name} {x.dtype} {x.shape} ".encode())
-        found.update(x.tobytes())
-    return found.hexdigest()[:32]
+        state.update(f"{name} {x.dtype} {x.shape} ".encode())
+        state.update(x.tobytes())
+    return state.hexdigest()[:32]
 
 
 def _group(arrays: Arrays, group: str) -> dict[str, np.ndarray]:

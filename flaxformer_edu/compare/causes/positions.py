@@ -12,14 +12,23 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Float
 
-from flaxformer_edu.compare.resampling import CONVENTIONS, Grid, matrix, resample, same_source
+from flaxformer_edu.compare.causes.trial import Case, Trial
 from flaxformer_edu.compare.rows import TOLERANCES
-from flaxformer_edu.compare.trial import Case, Trial
 from flaxformer_edu.convert.rules import Match, Shapes
 from flaxformer_edu.layers import LearnedPositions
+from flaxformer_edu.layers.resampling import Grid, Matrix, along_both, matrix, resample
 
 Table = Float[np.ndarray, "length width"]
 ROUNDED = TOLERANCES["float32"]  # timm resamples in it, whatever the model computes in
+FEATURES = 16  # as many tell one resampling from another
+ZERO = 1e-3  # of what two unrelated grids would give: within the rounding of float32
+DESCRIPTIONS = {
+    "antialiased": "bicubic, antialiased (timm)",
+    "plain": "bicubic, not antialiased (transformers)",
+    "plain, corners kept": "bicubic, corners kept (torchvision)",
+    "linear": "linear, corners kept (Google)",
+    "linear, corners moved": "linear, not antialiased",
+}
 
 
 def bicubic_convention(case: Case) -> Iterator[Trial]:
@@ -50,9 +59,25 @@ def _two_ways(theirs: Table, ours: Table) -> Iterator[str]:
     grids = _grid(theirs, prefix), _grid(ours, prefix)
     side = len(grids[0])
     for source in range(2, 2 * side - 1):  # of larger ones, too little is left to compare
-        for conventions in permutations(CONVENTIONS, 2) if source != side else ():
-            if same_source(*grids, *(matrix(convention, source, side) for convention in conventions)):
-                yield f"their positions come of {source} x {source} patches: {conventions[0]}; ours: {conventions[1]}"
+        for first, second in permutations(DESCRIPTIONS, 2) if source != side else ():
+            if same_source(*grids, matrix(first, source, side), matrix(second, source, side)):
+                ways = f"{DESCRIPTIONS[first]}; ours: {DESCRIPTIONS[second]}"
+                yield f"their positions come of {source} x {source} patches: {ways}"
+
+
+def same_source(first: Grid, second: Grid, to_first: Matrix, to_second: Matrix) -> bool:
+    """Whether some grid gives `first` by the one matrix and `second` by the other.
+
+    It need not be known: where U W1 = V W2, U (W1 grid W1^T) U^T is V (W2 grid W2^T) V^T. U and V have as many rows as
+    twice the side of what is given exceeds the side of that grid: of a larger one, nothing can be told.
+    """
+    left, sizes, _ = np.linalg.svd(np.concatenate([to_first, -to_second]))
+    free = left[:, np.count_nonzero(sizes > 1e-9 * sizes[0]) :].T
+    u, v = np.split(free, 2, axis=1)
+    apart = first[..., :FEATURES].astype(np.float64) - second[..., :FEATURES]
+    both = [along_both(x, grid[..., :FEATURES]) for x, grid in ((u, first), (v, second))]
+    expected = np.linalg.norm(apart) * np.linalg.norm(u) ** 2 / len(first)
+    return bool(np.linalg.norm(both[0] - both[1]) <= ZERO * expected)
 
 
 def _resampled(theirs: Table, length: int) -> dict[str, Table]:
@@ -62,9 +87,9 @@ def _resampled(theirs: Table, length: int) -> dict[str, Table]:
         return {}
     grid, side = _grid(theirs, prefix), round((length - prefix) ** 0.5)
     tables = {}
-    for convention in CONVENTIONS:
+    for convention, description in DESCRIPTIONS.items():
         patches = rearrange(resample(grid, side, convention), "row column width -> (row column) width")
-        explanation = f"they resample their positions of {len(grid)} x {len(grid)} patches when called: {convention}"
+        explanation = f"they resample their positions of {len(grid)} x {len(grid)} patches when called: {description}"
         tables[explanation] = np.concatenate([theirs[:prefix], patches])
     return tables
 
@@ -81,8 +106,8 @@ def _grid(table: Table, prefix: int) -> Grid:
 def with_their_positions(shapes: Shapes, matches: Sequence[Match], weights: Mapping[str, np.ndarray]) -> Shapes:
     """The shapes that our parameters would have with positions for images of their size."""
     changed = dict(shapes)
-    for found in matches:
-        name, given = found.ours[0], weights.get(found.torch[0])
+    for each in matches:
+        name, given = each.ours[0], weights.get(each.torch[0])
         if not name.endswith("positions.embedding") or given is None or given.ndim < 2:
             continue
         length, width = given.shape[-2:]

@@ -8,15 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flaxformer_edu.compare.gradients import Backward, Gradients
-from flaxformer_edu.compare.recording import Call, Recording
-from flaxformer_edu.compare.torch_side import first_tensor, note, one_line, run
+from flaxformer_edu.compare.sides.records import BackwardRequest, Call, Gradients, Recording
+from flaxformer_edu.compare.sides.theirs import first_tensor, note, one_line, run
 from flaxformer_edu.convert.models import as_numpy
 from flaxformer_edu.errors import InputError
 
 
 def record_backward(
-    model: nn.Module, inputs: Sequence[Any], asked: Backward
+    model: nn.Module, inputs: Sequence[Any], request: BackwardRequest
 ) -> tuple[Recording, Gradients, dict[str, np.ndarray] | None]:
     """What the model computes, its gradients, and its parameters after a step of the optimiser, if one is asked for.
 
@@ -36,18 +35,18 @@ def record_backward(
             watch(path, output, _padding(holders[path], given))
 
     with _thawed(parameters.values()), watch, torch.enable_grad():
-        loss = _number((asked.loss or default_loss)(run(model, inputs, see)))
+        loss = _number((request.loss or default_loss)(run(model, inputs, see)))
         tensors = [*parameters.values(), *watch.cut]
         if loss.requires_grad:
-            found = torch.autograd.grad(loss, tensors, allow_unused=True)
+            of_tensors = torch.autograd.grad(loss, tensors, allow_unused=True)
         else:
-            found = [None] * len(tensors)
+            of_tensors = [None] * len(tensors)
     gradients = {
         name: torch.zeros_like(x) if gradient is None else gradient
-        for (name, x), gradient in zip(parameters.items(), found, strict=False)
+        for (name, x), gradient in zip(parameters.items(), of_tensors, strict=False)
     }
     outputs = {path: Call(_of_output(watch.gradients.get(path), call), None) for path, call in calls.items()}
-    step = None if asked.optimiser is None else _stepped(parameters, gradients, asked.optimiser)
+    step = None if request.optimiser is None else _stepped(parameters, gradients, request.optimiser)
     return calls, Gradients({name: as_numpy(x) for name, x in gradients.items()}, outputs), step
 
 

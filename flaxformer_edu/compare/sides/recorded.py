@@ -2,22 +2,16 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import jax
 import ml_dtypes
 import numpy as np
-from flax import nnx
 
-from flaxformer_edu.compare import recording
-from flaxformer_edu.compare.gradients import Backward, Gradients, gradients, stepped
-from flaxformer_edu.compare.recording import Call, Recording
+from flaxformer_edu.compare.sides.records import Call, Gradients, Recording
 from flaxformer_edu.convert import readers
-from flaxformer_edu.convert.rules import parameter_name
 from flaxformer_edu.errors import InputError
 
 FORMAT = "flaxformer-edu recorded run, version 1"
@@ -52,7 +46,7 @@ class Recorded:
         if path.suffix != ".npz":
             raise InputError(f"cannot write the recorded run {path}: its name must end in .npz")
         groups = self._groups()
-        arrays = {f"{group}/{name}": x for group, found in groups.items() for name, x in found.items()}
+        arrays = {f"{group}/{name}": x for group, members in groups.items() for name, x in members.items()}
         narrow = [name for name, x in arrays.items() if x.dtype == ml_dtypes.bfloat16]  # .npz has no such type
         about = {
             "format": FORMAT,
@@ -115,92 +109,3 @@ class Recorded:
             gradients=backward,
             stepped=groups.get("stepped"),
         )
-
-
-def record(
-    model: Any,
-    inputs: Any,
-    path: str | os.PathLike[str] | None = None,
-    *,
-    torch_inputs: Sequence[Any] | None = None,
-    gradients: bool = False,
-    loss: Callable[[Any], Any] | None = None,
-    step: Any = None,
-) -> Recorded:
-    """Run a model of PyTorch, or one of ours, and keep what `models` needs of it, in a file if `path` is given.
-
-    The arguments are those of `models`; `loss` and `step` are this side's alone. Raises InputError where the model
-    does not run on the inputs, or the file cannot be written.
-    """
-    backward = Backward(loss, step) if gradients or loss is not None or step is not None else None
-    with precision(model):
-        found = run(model, as_arguments(inputs), torch_inputs, backward)
-    if path is not None:
-        found.save(path)
-    return replace(found, parameters={name: x.copy() for name, x in found.parameters.items()})
-
-
-def run(model: Any, inputs: Sequence[Any], torch_inputs: Sequence[Any] | None, backward: Backward | None) -> Recorded:
-    """What a model of either kind computes on inputs as ours takes them."""
-    arrays = tuple(np.asarray(x) for x in inputs)
-    if isinstance(model, nnx.Module):
-        return _run_ours(model, arrays, backward)
-    if not hasattr(model, "state_dict"):
-        raise InputError(f"theirs is {type(model).__name__}, expected a torch.nn.Module or a model of ours")
-    from flaxformer_edu.compare import torch_gradients, torch_side
-
-    given = their_inputs(arrays) if torch_inputs is None else torch_inputs
-    if backward is None:
-        calls, found, after = torch_side.record_torch(model, given), None, None
-    else:
-        calls, found, after = torch_gradients.record_backward(model, given, backward)
-    return Recorded(
-        framework="torch",
-        inputs=arrays,
-        parameters=torch_side.parameters(model),
-        leaves=torch_side.leaves(model),
-        calls=calls,
-        gradients=found,
-        stepped=after,
-    )
-
-
-def _run_ours(model: nnx.Module, inputs: tuple[np.ndarray, ...], backward: Backward | None) -> Recorded:
-    calls = recording.record(model, inputs)
-    found = None if backward is None else gradients(model, inputs, calls, backward.loss)
-    after = None
-    if found is not None and backward is not None and backward.optimiser is not None:
-        after = stepped(model, found.parameters, backward.optimiser)
-    return Recorded(
-        framework="flax",
-        inputs=inputs,
-        parameters=recording.parameters(model),
-        leaves=leaves(model),
-        calls=calls,
-        gradients=found,
-        stepped=after,
-    )
-
-
-def as_arguments(inputs: Any) -> tuple[Any, ...]:
-    """A model's arguments, of which the user may hand in one alone."""
-    return tuple(inputs) if isinstance(inputs, list | tuple) else (inputs,)
-
-
-def their_inputs(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Images as PyTorch takes them; anything else as it is."""
-    images = [x.ndim == 4 and x.dtype != bool for x in inputs]
-    return [np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if i else x for x, i in zip(inputs, images, strict=True)]
-
-
-def leaves(model: nnx.Module) -> dict[str, bool]:
-    """Whether each of our layers has none within."""
-    paths = [path for path, _ in nnx.iter_modules(model)]
-    holders = {path[:end] for path in paths for end in range(len(path))}
-    return {parameter_name(path): path not in holders for path in paths}
-
-
-def precision(*models: Any) -> AbstractContextManager[Any]:
-    """With 64-bit types where one of the models is one of ours, and of float64."""
-    double = any(recording.float_type(model) == np.float64 for model in models if isinstance(model, nnx.Module))
-    return jax.enable_x64(True) if double else nullcontext()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from flaxformer_edu.compare.training_curve import Draw, TrainingCurve, digest
+from flaxformer_edu.compare.curves.curve import Draw, TrainingCurve, digest
 from flaxformer_edu.convert.models import as_numpy
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.reference import TorchGenerator
@@ -156,6 +156,6 @@ def _float_type(model: nn.Module) -> torch.dtype:
     types = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
     devices = {parameter.device.type for parameter in model.parameters()}
     if len(types) != 1 or devices != {"cpu"}:
-        found = ", ".join(sorted({*map(str, types), *devices})) or "none"
-        raise InputError(f"theirs has parameters of {found}: expected one floating-point type, on the CPU")
+        kinds = ", ".join(sorted({*map(str, types), *devices})) or "none"
+        raise InputError(f"theirs has parameters of {kinds}: expected one floating-point type, on the CPU")
     return types.pop()

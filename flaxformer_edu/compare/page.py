@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from itertools import groupby
 
+from flaxformer_edu.compare.page_style import STYLE
 from flaxformer_edu.compare.report import Report
 from flaxformer_edu.compare.rows import Row
-from flaxformer_edu.compare.style import STYLE
 
 WITHIN, BEYOND = 4, 4  # how many colours there are up to the tolerance, and from there
 WIDE = 12  # more columns than that show no numbers where the page is narrow

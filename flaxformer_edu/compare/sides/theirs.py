@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from flaxformer_edu.compare.recording import Call, Recording
+from flaxformer_edu.compare.sides.records import Call, Recording
 from flaxformer_edu.convert.models import as_numpy
 from flaxformer_edu.errors import InputError
 
@@ -102,8 +102,8 @@ def first_tensor(values: Any) -> Tensor | None:
         values = list(values.values())
     if not isinstance(values, list | tuple):
         return None
-    found = map(first_tensor, values)
-    return next((x for x in found if x is not None), None)
+    tensors = map(first_tensor, values)
+    return next((x for x in tensors if x is not None), None)
 
 
 def _copy(tensor: Tensor) -> np.ndarray:

@@ -12,10 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from flaxformer_edu.compare.gradients import Gradients
 from flaxformer_edu.compare.pairing import Pair
 from flaxformer_edu.compare.rows import Row, measure, tolerance_of
-from flaxformer_edu.compare.trial import is_within
+from flaxformer_edu.compare.sides.records import Gradients, is_within
 
 ROUNDINGS = 16  # of the largest gradient of all that may come together
 

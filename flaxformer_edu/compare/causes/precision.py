@@ -16,8 +16,8 @@ from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float
 
-from flaxformer_edu.compare.recording import float_type
-from flaxformer_edu.compare.trial import Case, Trial
+from flaxformer_edu.compare.causes.trial import Case, Trial
+from flaxformer_edu.compare.sides.ours import float_type
 from flaxformer_edu.layers import MultiHeadAttention, dot_product_attention
 
 Rounding = Callable[[Float[Array, "..."]], Float[Array, "..."]]

@@ -4,7 +4,6 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -13,18 +12,9 @@ import numpy as np
 from flax import nnx
 from jax.core import Tracer
 
+from flaxformer_edu.compare.sides.records import Call, Recording
 from flaxformer_edu.convert.rules import parameter_name
 
-
-@dataclass(frozen=True)
-class Call:
-    """The output of a layer's first call, and its first input; None where that is no array."""
-
-    output: np.ndarray
-    input: np.ndarray | None
-
-
-Recording = dict[str, Call]  # by path, in the order in which the calls ended; the model itself is ""
 Arguments = inspect.BoundArguments
 Edits = Mapping[str, Callable[[Arguments], None]]  # what to do to the arguments of the calls of the layer at a path
 Observer = Callable[[str, Arguments, Any], Any]  # a layer's path, what it was given and gave; what to give instead

@@ -1,6 +1,6 @@
-"""The causes that a difference usually has, each as changes to be tried. To add one, write a function and list it."""
+"""What goes wrong in any layer: weights, activations, normalisation, dropout."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Literal
@@ -8,16 +8,8 @@ from typing import Literal
 import jax.numpy as jnp
 from flax import nnx
 
-from flaxformer_edu.compare.attention_causes import (
-    attention_scale,
-    head_order,
-    mask_convention,
-    rotary_layout,
-    swapped_projections,
-)
-from flaxformer_edu.compare.position_causes import bicubic_convention
-from flaxformer_edu.compare.precision_causes import bfloat16, tf32
-from flaxformer_edu.compare.trial import Case, Trial, is_within
+from flaxformer_edu.compare.causes.trial import Case, Trial
+from flaxformer_edu.compare.sides.records import is_within
 from flaxformer_edu.convert.rules import parameter_name
 from flaxformer_edu.layers import FeedForward
 from flaxformer_edu.layers.blocks import Block
@@ -89,20 +81,3 @@ def other_weights(case: Case) -> Iterator[Trial]:
     if changed:
         yield Trial(f"the weights differ: {', '.join(changed)}", tuple(changed), copy)
 
-
-CAUSES: dict[str, Callable[[Case], Iterator[Trial]]] = {
-    "dropout": dropout,
-    "transposed_kernel": transposed_kernel,
-    "swapped_projections": swapped_projections,
-    "activation": activation,
-    "norm_epsilon": norm_epsilon,
-    "norm_position": norm_position,
-    "attention_scale": attention_scale,
-    "head_order": head_order,
-    "mask_convention": mask_convention,
-    "rotary_layout": rotary_layout,
-    "bicubic_convention": bicubic_convention,
-    "tf32": tf32,
-    "bfloat16": bfloat16,
-    "other_weights": other_weights,
-}

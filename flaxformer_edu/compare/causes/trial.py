@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import numpy as np
 from flax import nnx
 
-from flaxformer_edu.compare.recording import Edits
+from flaxformer_edu.compare.sides.ours import Edits
+from flaxformer_edu.compare.sides.records import is_within
 from flaxformer_edu.convert.rules import parameter_name
 
 Kind = TypeVar("Kind", bound=nnx.Module)
@@ -66,8 +67,3 @@ class Trial:
     edits: Edits = field(default_factory=dict[str, Any])
     theirs_in_evaluation: bool = False
     slack: float = 0.0
-
-
-def is_within(path: str, scope: str) -> bool:
-    """Whether a module is the one at `scope`, or within it."""
-    return not scope or path == scope or path.startswith(f"{scope}.")

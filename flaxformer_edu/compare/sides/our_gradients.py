@@ -1,7 +1,6 @@
 """Gradients of one of our models, with respect to its parameters and to the output of each of its layers."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,33 +10,10 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from flaxformer_edu.compare.recording import Arguments, Call, Recording, run
+from flaxformer_edu.compare.sides.ours import Arguments, run
+from flaxformer_edu.compare.sides.records import Call, Gradients, Loss, Recording
 from flaxformer_edu.convert.rules import parameter_name
 from flaxformer_edu.errors import InputError
-
-Loss = Callable[[Any], Any]  # a function of what the model gives
-
-
-@dataclass(frozen=True)
-class Backward:
-    """What is asked of a model's backward pass: the gradients of a loss, and one step of an optimiser along them.
-
-    Ours: an optax transformation. Theirs: a function that makes a torch optimiser for a list of parameters.
-    """
-
-    loss: Loss | None = None
-    optimiser: Any = None
-
-
-@dataclass(frozen=True)
-class Gradients:
-    """With respect to each parameter, by name, and to each layer's output, by path, in the order of the forward pass.
-
-    Of a layer that is called more than once, all calls whose outputs have the first one's shape count together.
-    """
-
-    parameters: Mapping[str, np.ndarray]
-    outputs: Recording
 
 
 def gradients(model: nnx.Module, inputs: Sequence[Any], calls: Recording, loss: Loss | None = None) -> Gradients:

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -52,10 +53,10 @@ class TrainingReport:
         first = self.first_divergence
         if first is None:
             return f"all {len(self.ours)} losses agree within {self.tolerance:g}; {largest}"
-        found = f"the losses differ from step {first} on, by {self.differences[first]:.1e} there; {largest}"
-        return f"{found}. {_advice(first)}"
+        text = f"the losses differ from step {first} on, by {self.differences[first]:.1e} there; {largest}"
+        return f"{text}. {_advice(first)}"
 
-    def to_json(self, path: Path | None = None) -> str:
+    def to_json(self, path: str | PathLike[str] | None = None) -> str:
         """All of it as JSON, also written to `path` where given; numbers that are not finite become null."""
         curves = {"ours": self.ours, "theirs": self.theirs, "differences": self.differences}
         content = {
@@ -67,7 +68,7 @@ class TrainingReport:
         }
         text = json.dumps(content, indent=2, allow_nan=False) + "\n"
         if path is not None:
-            path.write_text(text, encoding="utf-8")
+            Path(path).write_text(text, encoding="utf-8")
         return text
 
     def __rich__(self) -> Group:

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Array, Float
 
-from flaxformer_edu.compare.recording import Arguments
-from flaxformer_edu.compare.trial import Case, Trial
+from flaxformer_edu.compare.causes.trial import Case, Trial
+from flaxformer_edu.compare.sides.ours import Arguments
 from flaxformer_edu.layers import MultiHeadAttention, Multiplied, Rotary, causal_mask
 
 NAMES = ("query", "key", "value")

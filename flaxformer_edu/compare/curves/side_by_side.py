@@ -10,10 +10,10 @@ import numpy as np
 import optax
 from flax import nnx
 
-from flaxformer_edu.compare.following import Batches, Loss, follow, with_their_weights
-from flaxformer_edu.compare.recording import float_type
-from flaxformer_edu.compare.training_curve import TrainingCurve
-from flaxformer_edu.compare.training_report import TrainingReport
+from flaxformer_edu.compare.curves.curve import TrainingCurve
+from flaxformer_edu.compare.curves.ours import Batches, Loss, follow, with_their_weights
+from flaxformer_edu.compare.curves.report import TrainingReport
+from flaxformer_edu.compare.sides.ours import float_type
 from flaxformer_edu.convert.rules import Layout
 from flaxformer_edu.errors import InputError
 
@@ -87,7 +87,7 @@ def record_training(
     Raises InputError where torch is missing, or the dropout masks could not be drawn again without it.
     """
     try:
-        from flaxformer_edu.compare.torch_training import record
+        from flaxformer_edu.compare.curves.theirs import record
     except ImportError:
         raise InputError("recording a training needs torch: pip install 'flaxformer-edu[torch]'") from None
     if steps < 1:
