@@ -25,8 +25,8 @@ from flaxformer_edu.convert.presets import find_config
 from flaxformer_edu.convert.resize import Convention, resize_positions
 from flaxformer_edu.convert.rules import match, parameter_shapes
 from flaxformer_edu.convert.sources import fetch
-from flaxformer_edu.data.cache import written_folder
 from flaxformer_edu.errors import InputError
+from flaxformer_edu.files import written_folder
 from flaxformer_edu.models import VisionTransformer
 from flaxformer_edu.models.abstract import abstract
 from flaxformer_edu.training.checkpoints import FOLDER

@@ -8,8 +8,8 @@ from typing import Any
 from flaxformer_edu.convert.huggingface_config import describe_config, is_number, read_class_names, read_config
 from flaxformer_edu.convert.models import from_torch, to_torch
 from flaxformer_edu.convert.readers import read, write
-from flaxformer_edu.data.cache import written_folder
 from flaxformer_edu.errors import InputError
+from flaxformer_edu.files import written_folder
 from flaxformer_edu.models import VisionTransformer, ViTConfig
 
 CONFIG, PREPROCESSOR, WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from flaxformer_edu.data.cache import cache_folder
-from flaxformer_edu.data.download import RemoteFile, download
+from flaxformer_edu.download import RemoteFile, download
 from flaxformer_edu.errors import InputError
+from flaxformer_edu.files import cache_folder
 
 TORCHVISION, HUB = "torchvision://", "hf://"
 PUBLISHED = "https://download.pytorch.org/models/"

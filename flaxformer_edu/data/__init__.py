@@ -7,19 +7,18 @@ Every loader returns whole arrays, checked; `Batches` cuts them into batches tha
 from flaxformer_edu.data.arrays import ArrayDataset, Dataset, stratified_split
 from flaxformer_edu.data.augment import normalise, random_crop, random_flip
 from flaxformer_edu.data.batches import Batches, evaluation_batches
-from flaxformer_edu.data.cache import cache_folder
-from flaxformer_edu.data.captions import CaptionDataset, caption_dataset, decode_captions
-from flaxformer_edu.data.cifar10 import load_cifar10
-from flaxformer_edu.data.coco import load_coco
-from flaxformer_edu.data.digits import load_digits
+from flaxformer_edu.data.captions.coco import load_coco
+from flaxformer_edu.data.captions.dataset import CaptionDataset, caption_dataset, decode_captions
+from flaxformer_edu.data.captions.drawn import picture_set, write_pictures
+from flaxformer_edu.data.image_sets.cifar10 import load_cifar10
+from flaxformer_edu.data.image_sets.digits import load_digits
+from flaxformer_edu.data.image_sets.mnist import load_mnist
 from flaxformer_edu.data.images import PictureReader, read_images
-from flaxformer_edu.data.lang_id import load_lang_id
-from flaxformer_edu.data.mnist import load_mnist
-from flaxformer_edu.data.pictures import picture_set, write_pictures
 from flaxformer_edu.data.prefetch import prefetch
 from flaxformer_edu.data.records import RecordBatches, RecordDataset
-from flaxformer_edu.data.sequences import generated_pairs, pair_dataset, read_pairs
-from flaxformer_edu.data.vocabulary import Characters, Subwords, open_vocabulary
+from flaxformer_edu.data.text.sequences import generated_pairs, pair_dataset, read_pairs
+from flaxformer_edu.data.text.vocabulary import Characters, Subwords, open_vocabulary
+from flaxformer_edu.data.words.lang_id import load_lang_id
 
 __all__ = [
     "ArrayDataset",

@@ -10,11 +10,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from flaxformer_edu.data.arrays import ArrayDataset
-from flaxformer_edu.data.cache import written_file
-from flaxformer_edu.data.captions import decode_captions
+from flaxformer_edu.data.captions.dataset import decode_captions
 from flaxformer_edu.data.images import PictureReader
-from flaxformer_edu.data.lang_id import decode_word
+from flaxformer_edu.data.words.lang_id import decode_word
 from flaxformer_edu.errors import InputError
+from flaxformer_edu.files import written_file
 
 _COLUMNS = 6
 _TEXT_WIDTH = 24  # letters a line under a tile

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from flaxformer_edu import decode
-from flaxformer_edu.data.vocabulary import Vocabulary, decode_texts, encode_texts
+from flaxformer_edu.data.text.vocabulary import Vocabulary, decode_texts, encode_texts
 from flaxformer_edu.errors import InputError
 
 LENGTH_PENALTY = 0.6  # of beam search: Vaswani et al. 2017, section 6.1

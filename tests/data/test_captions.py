@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from flaxformer_edu.data import Batches, caption_dataset, decode_captions, evaluation_batches, load_coco, write_pictures
-from flaxformer_edu.data.pictures import encode_caption
-from flaxformer_edu.data.scenes import COLOURS, RELATIONS, SHAPES, SIZES
+from flaxformer_edu.data.captions.drawn import encode_caption
+from flaxformer_edu.data.captions.scenes import COLOURS, RELATIONS, SHAPES, SIZES
 from flaxformer_edu.errors import InputError
 
 COURSE_KEYS = {
@@ -125,8 +125,8 @@ def test_decoding_is_that_of_the_course():
         ("val2014_urls.txt", halve, r"val2014_urls\.txt has \d+ lines, but val2014_vgg16_fc7_pca\.h5 has 12"),
         ("val2014_urls.txt", lambda path: path.write_bytes(b"\xff\xfe\x00"), r"val2014_urls\.txt is no text file"),
         ("coco2014_vocab.json", Path.unlink, r"no file .*coco2014_vocab\.json"),
-        ("coco2014_vocab.json", halve, r"coco2014_vocab\.json is no vocabulary"),
-        ("coco2014_vocab.json", lambda path: path.write_text("[1, 2]"), r"coco2014_vocab\.json is no vocabulary"),
+        ("coco2014_vocab.json", halve, r"coco2014_vocab\.json is not valid JSON"),
+        ("coco2014_vocab.json", lambda path: path.write_text("[1, 2]"), r"coco2014_vocab\.json holds a list"),
         (
             "coco2014_vocab.json",
             lambda path: path.write_text(json.dumps({"idx_to_word": ["a"], "word_to_idx": {"a": 1}})),
@@ -186,7 +186,7 @@ def test_nothing_is_overwritten_and_nothing_half_written_stays(folder: Path, tmp
     with pytest.raises(InputError, match=r"set already exists"):
         write_pictures(folder, train=4, val=2)
     assert {path.name for path in folder.iterdir()} == before
-    monkeypatch.setattr("flaxformer_edu.data.pictures._write_images", lambda *_: 1 / 0)
+    monkeypatch.setattr("flaxformer_edu.data.captions.drawn._write_images", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_pictures(tmp_path / "new", train=4, val=2)
     assert [path.name for path in tmp_path.iterdir()] == ["set"]

@@ -1,6 +1,5 @@
 """`flaxformer-edu data`: the table, the fetching, and sheets that show something."""
 
-import contextlib
 import json
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import pytest
 from PIL import Image
 
 from flaxformer_edu.commands.data import fetch, list_sources, show
-from flaxformer_edu.data.cache import written_file
 from flaxformer_edu.errors import InputError
 
 
@@ -97,19 +95,3 @@ def test_pictures_are_fetched_once(cache: Path, drawn: Path, capsys: pytest.Capt
     assert "there already" in capsys.readouterr().out
     with pytest.raises(InputError, match="already exists"):
         fetch("pictures", out=drawn)
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path):
-    target = tmp_path / "file"
-    target.write_text("old")
-    with contextlib.suppress(KeyError), written_file(target) as draft:
-        draft.write_text("ne")
-        raise KeyError
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
-    assert target.read_text() == "old"
-    with written_file(target) as draft:
-        draft.write_text("new")
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
-    assert target.read_text() == "new"
-    with pytest.raises(InputError, match=r"cannot be written"), written_file(target / "below"):
-        pass

@@ -15,12 +15,12 @@ from conftest import Server
 from test_image_classes import MNIST, RANDOM, idx
 
 from flaxformer_edu.data import evaluation_batches, load_coco
-from flaxformer_edu.data.cifar10 import load_cifar10
-from flaxformer_edu.data.coco_download import fetch_coco
-from flaxformer_edu.data.download import MNIST_FILES, RemoteFile, check, download
-from flaxformer_edu.data.mnist import load_mnist
-from flaxformer_edu.data.prepared import manual_folder, prepared_folder, prepared_records
+from flaxformer_edu.data.captions.coco_download import fetch_coco
+from flaxformer_edu.data.image_sets.cifar10 import load_cifar10
+from flaxformer_edu.data.image_sets.mnist import MNIST_FILES, load_mnist
+from flaxformer_edu.data.image_sets.prepared import manual_folder, prepared_folder, prepared_records
 from flaxformer_edu.data.records import RecordBatches, RecordDataset
+from flaxformer_edu.download import RemoteFile, check, download
 from flaxformer_edu.errors import InputError
 
 
@@ -75,7 +75,7 @@ def mnist_files(server: Server) -> tuple[RemoteFile, ...]:
 
 
 def test_mnist_is_downloaded_prepared_and_kept(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch):
-    from flaxformer_edu.data.builders import FlaxformerMnist
+    from flaxformer_edu.data.image_sets.builders import FlaxformerMnist
 
     monkeypatch.setattr(FlaxformerMnist, "FILES", mnist_files(server))
     for _ in range(2):
@@ -88,7 +88,7 @@ def test_mnist_is_downloaded_prepared_and_kept(server: Server, cache: Path, monk
 
 
 def test_damaged_records_are_named(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch):
-    from flaxformer_edu.data.builders import FlaxformerMnist
+    from flaxformer_edu.data.image_sets.builders import FlaxformerMnist
 
     monkeypatch.setattr(FlaxformerMnist, "FILES", mnist_files(server))
     load_mnist()
@@ -105,7 +105,7 @@ def test_damaged_records_are_named(server: Server, cache: Path, monkeypatch: pyt
 
 
 def test_mnist_needs_no_network_where_the_files_are(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch):
-    from flaxformer_edu.data.builders import FlaxformerMnist
+    from flaxformer_edu.data.image_sets.builders import FlaxformerMnist
 
     files = mnist_files(server)
     monkeypatch.setattr(FlaxformerMnist, "FILES", files)
@@ -117,7 +117,7 @@ def test_mnist_needs_no_network_where_the_files_are(server: Server, cache: Path,
 
 
 def test_a_server_out_of_reach_is_reported_at_once(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch):
-    from flaxformer_edu.data.builders import FlaxformerMnist
+    from flaxformer_edu.data.image_sets.builders import FlaxformerMnist
 
     monkeypatch.setattr(FlaxformerMnist, "FILES", mnist_files(server))
     server.close()
@@ -137,7 +137,7 @@ def cifar10_archive(rows: dict[str, np.ndarray]) -> bytes:
 
 
 def test_cifar10_is_downloaded_and_prepared(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch):
-    from flaxformer_edu.data.builders import FlaxformerCifar10
+    from flaxformer_edu.data.image_sets.builders import FlaxformerCifar10
 
     rows = {name: RANDOM.integers(0, 10, (3, 3073), dtype=np.uint8) for name in ("data_batch_1", "test_batch")}
     rows |= {f"data_batch_{number}": rows["data_batch_1"] for number in range(2, 6)}
@@ -152,7 +152,7 @@ def test_cifar10_is_downloaded_and_prepared(server: Server, cache: Path, monkeyp
 
 def test_records_are_batched_from_the_disk(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("grain", reason="needs the extra grain")
-    from flaxformer_edu.data.builders import FlaxformerMnist
+    from flaxformer_edu.data.image_sets.builders import FlaxformerMnist
 
     monkeypatch.setattr(FlaxformerMnist, "FILES", mnist_files(server))
     records = prepared_records("mnist", "train")

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flaxformer_edu.data.cifar10 import load_cifar10
-from flaxformer_edu.data.lang_id import decode_word, load_lang_id
-from flaxformer_edu.data.mnist import load_mnist, read_idx
-from flaxformer_edu.data.pickles import load_arrays
+from flaxformer_edu.data.formats.pickles import load_arrays
+from flaxformer_edu.data.image_sets.cifar10 import load_cifar10
+from flaxformer_edu.data.image_sets.mnist import load_mnist, read_idx
+from flaxformer_edu.data.words.lang_id import decode_word, load_lang_id
 from flaxformer_edu.errors import InputError
 
 RANDOM = np.random.default_rng(0)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flaxformer_edu.data import Batches
-from flaxformer_edu.data.sequences import (
+from flaxformer_edu.data.text.sequences import (
     DATE_FORMS,
     MONTHS,
     TASKS,
@@ -19,7 +19,7 @@ from flaxformer_edu.data.sequences import (
     read_pairs,
     write_date,
 )
-from flaxformer_edu.data.vocabulary import Characters
+from flaxformer_edu.data.text.vocabulary import Characters
 from flaxformer_edu.errors import InputError
 
 SIZE = 5_000

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flaxformer_edu.data.vocabulary import Characters, Subwords, decode_texts, encode_texts, open_vocabulary
+from flaxformer_edu.data.text.vocabulary import Characters, Subwords, decode_texts, encode_texts, open_vocabulary
 from flaxformer_edu.errors import InputError
 
 TEXTS = ["the cat sat on the mat", "the  dog, the cats", " a café at the hat ", "那 猫"]

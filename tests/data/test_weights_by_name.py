@@ -9,7 +9,7 @@ from conftest import Server
 
 from flaxformer_edu.convert import sources
 from flaxformer_edu.convert.sources import fetch
-from flaxformer_edu.data.download import RemoteFile, download
+from flaxformer_edu.download import RemoteFile, download
 from flaxformer_edu.errors import InputError
 
 CONTENT = b"weights"

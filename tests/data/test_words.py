@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flaxformer_edu.data.lang_id import PADDING, decode_word, load_lang_id
 from flaxformer_edu.data.words import ALPHABET, LANGUAGES, WORDS_FILE, encode_words, load_words, split_of
+from flaxformer_edu.data.words.lang_id import PADDING, decode_word, load_lang_id
 from flaxformer_edu.errors import InputError
 
 

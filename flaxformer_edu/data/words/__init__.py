@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Int
 
 from flaxformer_edu.data.arrays import ArrayDataset
-from flaxformer_edu.data.lang_id import PADDING
+from flaxformer_edu.data.words.lang_id import PADDING
 from flaxformer_edu.errors import InputError
 
 WORDS_FILE = Path(__file__).with_name("words.txt.gz")

@@ -8,9 +8,20 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 from flaxformer_edu.data.arrays import ArrayDataset
-from flaxformer_edu.data.npz import load_npz
+from flaxformer_edu.data.formats.npz import load_npz
+from flaxformer_edu.download import RemoteFile
 from flaxformer_edu.errors import InputError
 
+_MIRROR = "https://storage.googleapis.com/cvdf-datasets/mnist/"
+MNIST_FILES = tuple(
+    RemoteFile(url=f"{_MIRROR}{name}-ubyte.gz", size=size, sha256=sha256)
+    for name, size, sha256 in (
+        ("train-images-idx3", 9_912_422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
+        ("train-labels-idx1", 28_881, "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
+        ("t10k-images-idx3", 1_648_877, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
+        ("t10k-labels-idx1", 4_542, "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
+    )
+)
 _PREFIXES = {"train": "train", "test": "t10k"}
 
 
@@ -22,7 +33,7 @@ def load_mnist(path: str | Path | None = None) -> dict[str, ArrayDataset]:
     Raises `InputError`, naming the file, where one is missing or damaged.
     """
     if path is None:
-        from flaxformer_edu.data.prepared import load_prepared
+        from flaxformer_edu.data.image_sets.prepared import load_prepared
 
         return load_prepared("mnist")
     path = Path(path)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from flaxformer_edu.data.arrays import ArrayDataset
-from flaxformer_edu.data.vocabulary import Vocabulary, encode_texts, normalise_text
+from flaxformer_edu.data.text.vocabulary import Vocabulary, encode_texts, normalise_text
 from flaxformer_edu.errors import InputError
 
 Pair = tuple[str, str]  # what is read, and what is to be written

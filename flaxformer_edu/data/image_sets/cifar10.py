@@ -6,10 +6,16 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 from flaxformer_edu.data.arrays import ArrayDataset
-from flaxformer_edu.data.pickles import load_arrays
+from flaxformer_edu.data.formats.pickles import load_arrays
+from flaxformer_edu.download import RemoteFile
 from flaxformer_edu.errors import InputError
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR10_BINARY = RemoteFile(
+    url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+    size=170_052_171,
+    sha256="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+)
 _FILES = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
 
 
@@ -21,7 +27,7 @@ def load_cifar10(folder: str | Path | None = None) -> dict[str, ArrayDataset]:
     Raises `InputError`, naming the file, where one is missing or damaged.
     """
     if folder is None:
-        from flaxformer_edu.data.prepared import load_prepared
+        from flaxformer_edu.data.image_sets.prepared import load_prepared
 
         return load_prepared("cifar10")
     folder = Path(folder)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from flaxformer_edu.data.arrays import ArrayDataset
-from flaxformer_edu.data.npz import load_npz
+from flaxformer_edu.data.formats.npz import load_npz
 from flaxformer_edu.errors import InputError
 
 PADDING = -1

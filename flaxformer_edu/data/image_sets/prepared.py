@@ -8,12 +8,12 @@ from typing import Any, Literal
 import numpy as np
 from rich.console import Console
 
-from flaxformer_edu.data import cifar10, mnist
 from flaxformer_edu.data.arrays import ArrayDataset
-from flaxformer_edu.data.cache import cache_folder
-from flaxformer_edu.data.download import download
+from flaxformer_edu.data.image_sets import cifar10, mnist
 from flaxformer_edu.data.records import RecordDataset
+from flaxformer_edu.download import download
 from flaxformer_edu.errors import InputError
+from flaxformer_edu.files import cache_folder
 
 SPLITS: tuple[Literal["train"], Literal["test"]] = ("train", "test")
 PREPARED_VERSION = "1.0.0"
@@ -44,7 +44,7 @@ def prepare(name: Name) -> Any:
     """
     import tensorflow_datasets as tfds
 
-    from flaxformer_edu.data.builders import FlaxformerCifar10, FlaxformerMnist
+    from flaxformer_edu.data.image_sets.builders import FlaxformerCifar10, FlaxformerMnist
 
     classes = {"cifar10": FlaxformerCifar10, "mnist": FlaxformerMnist}
     builder = classes[name](data_dir=data_folder(), file_format="array_record")

@@ -14,10 +14,10 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.checksums import UrlInfo
 from tensorflow_datasets.core.utils import Size
 
-from flaxformer_edu.data.cifar10 import CIFAR10_CLASSES
-from flaxformer_edu.data.download import CIFAR10_BINARY, MNIST_FILES, RemoteFile
-from flaxformer_edu.data.mnist import read_idx
-from flaxformer_edu.data.prepared import PREPARED_VERSION
+from flaxformer_edu.data.image_sets.cifar10 import CIFAR10_BINARY, CIFAR10_CLASSES
+from flaxformer_edu.data.image_sets.mnist import MNIST_FILES, read_idx
+from flaxformer_edu.data.image_sets.prepared import PREPARED_VERSION
+from flaxformer_edu.download import RemoteFile
 from flaxformer_edu.errors import InputError
 
 Example = dict[str, np.ndarray]

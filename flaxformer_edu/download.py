@@ -6,8 +6,8 @@ from http.client import HTTPException, IncompleteRead
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from flaxformer_edu.data.cache import written_file
 from flaxformer_edu.errors import InputError
+from flaxformer_edu.files import written_file
 
 TIMEOUT = 15.0  # seconds without an answer, or without a byte, after which a server counts as unreachable
 _CHUNK = 1 << 18
@@ -29,23 +29,6 @@ class RemoteFile:
     def name(self) -> str:
         """The last part of the URL."""
         return Path(urlsplit(self.url).path).name
-
-
-CIFAR10_BINARY = RemoteFile(
-    url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
-    size=170_052_171,
-    sha256="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
-)
-_MNIST = "https://storage.googleapis.com/cvdf-datasets/mnist/"
-MNIST_FILES = tuple(
-    RemoteFile(url=f"{_MNIST}{name}-ubyte.gz", size=size, sha256=sha256)
-    for name, size, sha256 in (
-        ("train-images-idx3", 9_912_422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
-        ("train-labels-idx1", 28_881, "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
-        ("t10k-images-idx3", 1_648_877, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
-        ("t10k-labels-idx1", 4_542, "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
-    )
-)
 
 
 def download(remote: RemoteFile, folder: Path, timeout: float = TIMEOUT) -> Path:

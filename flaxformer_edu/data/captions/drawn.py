@@ -1,17 +1,16 @@
 """The bundled picture set: drawn scenes in the file layout of CS231n's captioning folder, for `load_coco` to read."""
 
 import io
-import json
 import zipfile
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from flaxformer_edu.data.cache import cache_folder, made_once, written_folder
-from flaxformer_edu.data.captions import SPECIAL_WORDS
-from flaxformer_edu.data.scenes import Scene, all_scenes, draw_scene
+from flaxformer_edu.data.captions.dataset import SPECIAL_WORDS
+from flaxformer_edu.data.captions.scenes import Scene, all_scenes, draw_scene
 from flaxformer_edu.errors import InputError
+from flaxformer_edu.files import cache_folder, made_once, write_json, write_text, written_folder
 
 CAPTION_LENGTH = 17  # as in CS231n's files
 PCA_WIDTH = 512
@@ -61,7 +60,7 @@ def _write_captions(folder: Path, split_scenes: dict[str, list[Scene]]) -> None:
     idx_to_word = [*SPECIAL_WORDS, *words]
     word_to_idx = {word: index for index, word in enumerate(idx_to_word)}
     vocabulary = {"idx_to_word": idx_to_word, "word_to_idx": word_to_idx}
-    (folder / "coco2014_vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    write_json(folder / "coco2014_vocab.json", vocabulary)
     arrays = {}
     for split, scenes in split_scenes.items():
         arrays[f"{split}_captions"] = np.stack([encode_caption(scene.caption(), word_to_idx) for scene in scenes])
@@ -115,9 +114,9 @@ def _write_images(folder: Path, images: dict[str, UInt8[np.ndarray, "_ 64 64 3"]
     with zipfile.ZipFile(folder / "pictures.zip", "w") as archive:
         for split, its in images.items():
             names = [f"{split}_{index:05d}.png" for index in range(len(its))]
-            (folder / f"{split}2014_images.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+            write_text(folder / f"{split}2014_images.txt", "\n".join(names) + "\n")
             urls = "".join(f"pictures/{name}\n" for name in names)
-            (folder / f"{split}2014_urls.txt").write_text(urls, encoding="utf-8")
+            write_text(folder / f"{split}2014_urls.txt", urls)
             for name, image in zip(names, its, strict=True):
                 encoded = io.BytesIO()
                 Image.fromarray(image).save(encoded, format="PNG")

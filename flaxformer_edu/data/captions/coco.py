@@ -1,13 +1,13 @@
 """The captioning folder of CS231n (`coco_captioning`), and any other folder in its layout."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from flaxformer_edu.data.captions import SPECIAL_WORDS
+from flaxformer_edu.data.captions.dataset import SPECIAL_WORDS
 from flaxformer_edu.errors import InputError
+from flaxformer_edu.files import read_json_object
 
 SPLITS = ("train", "val")
 
@@ -66,11 +66,9 @@ def read_h5(path: Path, keys: list[str]) -> dict[str, np.ndarray]:
 
 def read_vocabulary(path: Path) -> dict[str, Any]:
     """`idx_to_word` and `word_to_idx` of a vocabulary file, checked to be each other's inverse."""
+    vocabulary = read_json_object(path, remedy="unpack or download the folder again")
     try:
-        vocabulary = json.loads(path.read_text(encoding="utf-8"))
         idx_to_word, word_to_idx = list(vocabulary["idx_to_word"]), dict(vocabulary["word_to_idx"])
-    except FileNotFoundError as error:
-        raise InputError(f"no file {path}; the folder is incomplete, unpack or download it again") from error
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} is no vocabulary (JSON with idx_to_word and word_to_idx); replace it") from error
     if word_to_idx != {word: index for index, word in enumerate(idx_to_word)}:

@@ -4,10 +4,10 @@ import hashlib
 import zipfile
 from pathlib import Path, PurePosixPath
 
-from flaxformer_edu.data.cache import cache_folder, written_folder
-from flaxformer_edu.data.coco import load_coco
-from flaxformer_edu.data.download import RemoteFile, download
+from flaxformer_edu.data.captions.coco import load_coco
+from flaxformer_edu.download import RemoteFile, download
 from flaxformer_edu.errors import InputError
+from flaxformer_edu.files import cache_folder, written_folder
 
 COCO_ZIP = RemoteFile(url="http://cs231n.stanford.edu/coco_captioning.zip", size=None, sha256=None)  # about 1 GB
 COCO_MEMBERS = {  # the SHA-256 of each file, None where it was not published

@@ -1,0 +1,1 @@
+"""Files from elsewhere, read without trusting them: NumPy's npz, and pickles of arrays."""

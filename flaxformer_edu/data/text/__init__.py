@@ -1,0 +1,1 @@
+"""Texts as token ids, and pairs of texts to translate."""

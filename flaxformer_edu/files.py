@@ -1,0 +1,165 @@
+"""Files and folders that are there whole or not at all, JSON, and the cache's place.
+
+Everything is first written under a name of its own beside its target, and takes the target's name at the end: neither a
+crash of the process nor a full disk leaves half a file, and two processes never write into one. A power failure can
+still lose what the system had not yet brought to the disk.
+"""
+
+import errno
+import json
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from flaxformer_edu.errors import InputError
+
+AnyPath = str | os.PathLike[str]
+
+REMEDIES = {
+    errno.ENOSPC: "free some space, or choose a place on another disk",
+    errno.EDQUOT: "free some space, or choose a place on another disk",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOTDIR: "a part of its path is a file, so choose another place",
+    errno.EEXIST: "a part of its path is a file, so choose another place",
+}
+LONGEST_SUFFIX = 16  # characters of a name's ending that a draft keeps: some libraries go by it
+
+
+def cache_folder() -> Path:
+    """The folder named by FLAXFORMER_EDU_CACHE, otherwise `~/.cache/flaxformer_edu`; it may not exist yet."""
+    named = os.environ.get("FLAXFORMER_EDU_CACHE")
+    return Path(named).expanduser() if named else Path.home() / ".cache" / "flaxformer_edu"
+
+
+def made_once(folder: Path, make: Callable[[Path], object]) -> Path:
+    """`folder`, by `make(folder)` where it does not exist yet; another process may be making it at the same time."""
+    with _explained(folder):
+        if not is_filled(folder):
+            try:
+                make(folder)
+            except InputError:
+                if not is_filled(folder):
+                    raise
+        return folder
+
+
+def is_filled(folder: Path) -> bool:
+    """Whether it is a folder with something in it."""
+    return folder.is_dir() and any(folder.iterdir())
+
+
+@contextmanager
+def written_file(target: AnyPath) -> Iterator[Path]:
+    """The path to write a file to: a hidden one beside `target`, which it replaces if all went well.
+
+    Folders above it are made. Of a link, the file that it leads to is replaced; a device or a pipe is written to as it
+    is. Raises InputError where the target is a folder or cannot be written, with the remedy.
+    """
+    shown, target = target, Path(os.path.realpath(target))
+    with _explained(shown):
+        kind = target.stat().st_mode if target.exists() else None
+        if kind is not None and stat.S_ISDIR(kind):
+            raise InputError(f"{shown} is a folder: choose the name of a file")
+        if kind is not None and not os.access(target, os.W_OK):
+            raise InputError(f"{shown} is write-protected: choose another name")
+        if kind is not None and not stat.S_ISREG(kind):
+            yield target
+            return
+        with _draft_beside(target) as draft:
+            yield draft
+            if kind is not None:
+                draft.chmod(stat.S_IMODE(kind))
+            draft.replace(target)
+
+
+@contextmanager
+def written_folder(target: AnyPath, *, replace: bool = False) -> Iterator[Path]:
+    """A new, hidden folder beside `target` to write into; it takes the name `target` only if all went well.
+
+    With `replace` a folder that is already there gives way at the end. Raises InputError where `target` is a file,
+    already holds something (without `replace`), or cannot be written.
+    """
+    shown, target = target, Path(os.path.realpath(target))
+    with _explained(shown):
+        if (target.exists() and not target.is_dir()) or (is_filled(target) and not replace):
+            raise InputError(f"{shown} already exists: choose another folder, or delete it first")
+        with _draft_beside(target) as draft, _draft_beside(target) as aside:
+            draft.mkdir()
+            try:
+                yield draft
+            except InputError as error:  # of a file in it: under the name that it was to have
+                if str(draft) not in str(error):
+                    raise
+                raise InputError(str(error).replace(str(draft), str(shown))) from error
+            if replace and target.exists():
+                target.replace(aside)
+            try:
+                draft.replace(target)
+            except OSError:
+                if aside.exists():
+                    aside.replace(target)
+                raise
+
+
+def write_text(path: AnyPath, text: str) -> None:
+    """Write a text file, in UTF-8, whole or not at all. Raises InputError where it cannot be written."""
+    with written_file(path) as draft:
+        draft.write_bytes(text.encode("utf-8"))
+
+
+def write_json(path: AnyPath, value: Any) -> None:
+    """Write a JSON file, whole or not at all. Raises InputError where it cannot be written."""
+    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    with written_file(path) as draft:
+        # What of a file's name is no UTF-8 stands in it as \udc80 to \udcff: in JSON, too, that is how it is written.
+        draft.write_bytes(text.encode("utf-8", "backslashreplace"))
+
+
+def read_json(path: AnyPath, *, remedy: str = "get the file again") -> Any:
+    """A JSON file's content. Raises InputError where there is no such file, or it is no JSON."""
+    try:
+        return json.loads(Path(path).read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"no file {path}: {remedy}") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}): {remedy}") from None
+    except (ValueError, RecursionError) as error:  # of bytes that are no text, too
+        raise InputError(f"{path} is not valid JSON ({error!s:.100}): {remedy}") from None
+
+
+def read_json_object(path: AnyPath, *, remedy: str = "get the file again") -> dict[str, Any]:
+    """The same of a file that must hold an object, `{...}`."""
+    content = read_json(path, remedy=remedy)
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds a {type(content).__name__}, expected a JSON object: {remedy}")
+    return content
+
+
+@contextmanager
+def _draft_beside(target: Path) -> Iterator[Path]:
+    """A name that nothing else has, in the target's folder; whatever is left under it at the end is deleted."""
+    suffix = target.suffix if len(target.suffix) <= LONGEST_SUFFIX else ""
+    draft = target.with_name(f".{uuid4().hex}{suffix}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield draft
+    finally:
+        if draft.is_dir():
+            shutil.rmtree(draft, ignore_errors=True)
+        else:
+            draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def _explained(target: AnyPath) -> Iterator[None]:
+    """Any OSError as an InputError that names the target, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        remedy = REMEDIES.get(error.errno or 0, "choose a place you may write to")
+        raise InputError(f"{target} cannot be written ({error.strerror or error}): {remedy}") from error
