@@ -15,8 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Shaped
 from tyro.conf import arg
 
-from flaxformer_edu.commands.convert import open_source
-from flaxformer_edu.convert import resize_positions
+from flaxformer_edu import convert
 from flaxformer_edu.data import Batches, evaluation_batches
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import VisionTransformer
@@ -24,11 +23,6 @@ from flaxformer_edu.training import LoopConfig, Optimiser, fit, recipe
 from flaxformer_edu.training.fine_tuning import LayerWise, with_new_head
 from flaxformer_edu.training.tasks import Task, classification
 from train.vit import SOURCES
-
-# What the pixels of the published models' images were normalised by; a folder of weights says it itself.
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-HALF = {"mean": (0.5,), "std": (0.5,)}
-NORMALISATIONS = {"torchvision": IMAGENET, "timm": HALF, "hf_vit": HALF, "google_npz": HALF}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,18 +79,17 @@ def run(config: Config) -> None:
     data = SOURCES[config.dataset]
     train, test = data.load(config.data).values()
     class_names = train.class_names or ()
-    found = open_source(config.source, None, config.preset)
-    if not isinstance(found.model, VisionTransformer):
-        raise InputError(f"{config.source} holds a {type(found.model).__name__}, expected a VisionTransformer")
+    start, notes = convert.open(config.source, preset=config.preset)
+    if not isinstance(start, VisionTransformer):
+        raise InputError(f"{config.source} holds a {type(start).__name__}, expected a VisionTransformer")
     preset = config.override(Preset())
-    size, channels = config.image_size or found.model.config.image_size, found.model.config.channels
+    size, channels = config.image_size or start.config.image_size, start.config.channels
     if channels % train["images"].shape[-1]:
         raise InputError(f"{config.source} sees {channels} channels, the images of {config.dataset} have more")
-    model = with_new_head(
-        resize_positions(found.model, size), len(class_names), dtype=recipe.compute_dtype(preset.dtype)
-    )
-    pixels = {"mean": data.mean, "std": data.std} | NORMALISATIONS.get(found.layout or "", {})
-    pixels |= {name: found.notes[name] for name in pixels if name in found.notes}
+    resized_start = convert.resize_positions(start, size)
+    model = with_new_head(resized_start, len(class_names), dtype=recipe.compute_dtype(preset.dtype))
+    pixels = {"mean": data.mean, "std": data.std}
+    pixels |= {name: notes[name] for name in pixels if name in notes}
     task = classification(**pixels, augment=data.augment if config.augment else None)
     batches = Batches(train, preset.batch_size, seed=config.seed)
     steps = preset.epochs * batches.steps_per_epoch

@@ -1,48 +1,29 @@
 """`flaxformer-edu convert`: a model's weights from one kind of file or folder to another."""
 
-import shutil
-import uuid
-from collections.abc import Iterator
+import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from flaxformer_edu import convert as conversion
-from flaxformer_edu.convert.huggingface import CONFIG, open_huggingface, save_huggingface
+from flaxformer_edu.convert import Opened
 from flaxformer_edu.convert.layouts import LAYOUTS, find_layout
-from flaxformer_edu.convert.models import fill
-from flaxformer_edu.convert.presets import find_config
-from flaxformer_edu.convert.resize import Convention, resize_positions
+from flaxformer_edu.convert.resize import Convention
 from flaxformer_edu.convert.rules import match, parameter_shapes
-from flaxformer_edu.convert.sources import fetch
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.files import written_folder
+from flaxformer_edu.files import is_filled, written_folder
 from flaxformer_edu.models import VisionTransformer
-from flaxformer_edu.models.abstract import abstract
 from flaxformer_edu.training.checkpoints import FOLDER
-from flaxformer_edu.training.folder import MODEL_FILE, open_model, save_model
+from flaxformer_edu.training.folder import MODEL_FILE, save_model
 
 FILES = (".safetensors", ".pth", ".pt", ".bin", ".npz")
-
-
-@dataclass(frozen=True)
-class Source:
-    """A model, what else is known about it, and the layout and names that its weights came in, if not our own."""
-
-    model: Any
-    notes: dict[str, Any]
-    layout: str | None = None
-    names: tuple[str, ...] = ()
 
 
 def convert(
@@ -61,58 +42,34 @@ def convert(
 
     Raises InputError where the source cannot be read, or the target cannot hold it or is there already.
     """
-    for name in filter(None, (layout, target_layout)):
-        if name not in LAYOUTS:
-            raise InputError(f"unknown layout {name!r}: choose one of {', '.join(LAYOUTS)}")
+    if target_layout is not None and target_layout not in LAYOUTS:
+        raise InputError(f"unknown layout {target_layout!r}: choose one of {', '.join(LAYOUTS)}")
     _check_target(target)
-    found = open_source(source, layout, preset)
+    opened = conversion.open(source, layout=layout, preset=preset, views=True)
+    for assumption in opened.notes.get("assumed", ()) if opened.layout else ():
+        print(f"assumed: {assumption}", file=sys.stderr)
     if image_size is not None:
-        found = _resized(found, image_size, resize)
-    target_layout = _target_layout(found, target, target_layout)
+        opened = _resized(opened, image_size, resize)
+    target_layout = _target_layout(opened, target, target_layout)
     if verbose or dry_run:
-        Console().print(_table(found, target_layout))
+        Console().print(_table(opened, target_layout))
     if not dry_run:
-        _write(found, target, target_layout)
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(found.model)))
-    what = f"{type(found.model).__name__}, {parameters:,} parameters"
-    names = f"{found.layout or 'flaxformer_edu'} -> {target_layout or 'flaxformer_edu'}"
+        _write(opened, target, target_layout)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(opened.model)))
+    what = f"{type(opened.model).__name__}, {parameters:,} parameters"
+    names = f"{opened.layout or 'flaxformer_edu'} -> {target_layout or 'flaxformer_edu'}"
     print(f"{source} -> {target}: {what}, {names}" + (", nothing written (--dry-run)" if dry_run else ""))
     return 0
 
 
-def open_source(source: str, layout: str | None, preset: str | None) -> Source:
-    """The model in a folder or a file, or of a name such as torchvision://vit_b_16.
-
-    Raises InputError where there is none, or its configuration cannot be told.
-    """
-    path = fetch(source)
-    if not path.exists():
-        raise InputError(f"no file or folder {path}")
-    if (path / MODEL_FILE).is_file() or (path / CONFIG).is_file():
-        if layout is not None or preset is not None:
-            raise InputError(f"{path} says itself which model it holds: leave --layout and --preset out")
-        return _open_folder(path)
-    weights = conversion.read(path)
-    config, layout = find_config(weights, preset, layout)
-    # Views: what is only written need not be copied.
-    model = fill(abstract(VisionTransformer, config), weights, layout, np.asarray)
-    return Source(model, {}, layout, tuple(weights))
+def _resized(opened: Opened, image_size: int, convention: Convention) -> Opened:
+    if not isinstance(opened.model, VisionTransformer):
+        raise InputError(f"--image-size is for a VisionTransformer, and this is a {type(opened.model).__name__}")
+    model = conversion.resize_positions(opened.model, image_size, convention=convention)
+    return replace(opened, model=model)
 
 
-def _open_folder(path: Path) -> Source:
-    if (path / MODEL_FILE).is_file():
-        return Source(*open_model(path))
-    return Source(*open_huggingface(path), "hf_vit", tuple(conversion.read(path)))
-
-
-def _resized(found: Source, image_size: int, convention: Convention) -> Source:
-    if not isinstance(found.model, VisionTransformer):
-        raise InputError(f"--image-size is for a VisionTransformer, and this is a {type(found.model).__name__}")
-    model = resize_positions(found.model, image_size, convention=convention)
-    return Source(model, found.notes, found.layout, found.names)
-
-
-def _target_layout(found: Source, target: Path, named: str | None) -> str | None:
+def _target_layout(opened: Opened, target: Path, named: str | None) -> str | None:
     """The layout to write: the one that is named, the source's, or the only one there is; None for our own folder."""
     if target.suffix not in FILES:
         if named not in (None, "hf_vit"):
@@ -123,13 +80,14 @@ def _target_layout(found: Source, target: Path, named: str | None) -> str | None
         return named
     if named is not None:
         return named
-    candidates = _layouts(found.model)
-    if found.layout in candidates:
-        return found.layout
+    candidates = _layouts(opened.model)
+    known = opened.layout or opened.notes.get("layout")  # a folder of ours may say where its weights came from
+    if known in candidates:
+        return known
     if len(candidates) != 1:
         names = ", ".join(candidates) or "none"
         raise InputError(
-            f"the names to write are not known: layouts for this {type(found.model).__name__} are {names} (say which "
+            f"the names to write are not known: layouts for this {type(opened.model).__name__} are {names} (say which "
             "with --target-layout)"
         )
     return candidates[0]
@@ -147,11 +105,11 @@ def _layouts(model: nnx.Module) -> list[str]:
     return fitting
 
 
-def _table(found: Source, target_layout: str | None) -> Table:
+def _table(opened: Opened, target_layout: str | None) -> Table:
     """Each parameter with its shape, the tensors it was made of, and those it is written as."""
-    shapes = parameter_shapes(found.model)
-    read = _names(found.model, found.layout, found.names)
-    written = _names(found.model, target_layout)
+    shapes = parameter_shapes(opened.model)
+    read = _names(opened.model, opened.layout, opened.names)
+    written = _names(opened.model, target_layout)
     table = Table("read", "parameter", "shape", "written")
     for name, shape in shapes.items():
         cells = (read.get(name, name), name, " x ".join(map(str, shape.shape)), written.get(name, name))
@@ -163,7 +121,7 @@ def _names(model: nnx.Module, layout: str | None, weights: tuple[str, ...] = ())
     if layout is None:
         return {}
     matches = match(find_layout(layout, model, weights), parameter_shapes(model))
-    return {name: "\n".join(found.torch) for found in matches for name in found.ours}
+    return {name: "\n".join(matched.torch) for matched in matches for name in matched.ours}
 
 
 def _check_target(target: Path) -> None:
@@ -171,7 +129,7 @@ def _check_target(target: Path) -> None:
     if target.suffix in FILES:
         if target.exists():
             raise InputError(f"{target} already exists: choose another name, or delete it first")
-    elif target.is_file() or (target.is_dir() and any(target.iterdir()) and not _is_saved_model(target)):
+    elif target.is_file() or (is_filled(target) and not _is_saved_model(target)):
         raise InputError(f"{target} already exists and is no saved model: choose another folder, or delete it first")
 
 
@@ -179,17 +137,16 @@ def _is_saved_model(folder: Path) -> bool:
     return {path.name for path in folder.iterdir()} == {MODEL_FILE, FOLDER}
 
 
-def _write(found: Source, target: Path, layout: str | None) -> None:
+def _write(opened: Opened, target: Path, layout: str | None) -> None:
     if layout is not None and target.suffix in FILES:
         target.parent.mkdir(parents=True, exist_ok=True)
-        conversion.write(target, conversion.to_torch(found.model, layout=layout))
+        conversion.write(target, conversion.to_torch(opened.model, layout=layout))
         return
-    with _set_aside(target) if target.is_dir() and any(target.iterdir()) else nullcontext():
+    with written_folder(target, replace=True) as draft:  # `_check_target` saw that nothing is lost
         if layout == "hf_vit":
-            save_huggingface(target, found.model, found.notes)
+            conversion.save_huggingface(draft, opened.model, opened.notes)
         else:
-            with written_folder(target) as draft:
-                save_model(draft, _turned(found.model), notes=found.notes)
+            save_model(draft, _turned(opened.model), notes=opened.notes)
 
 
 def _turned(model: nnx.Module) -> nnx.Module:
@@ -197,16 +154,3 @@ def _turned(model: nnx.Module) -> nnx.Module:
     leaves, structure = jax.tree.flatten(model)
     with ThreadPoolExecutor() as pool:
         return jax.tree.unflatten(structure, list(pool.map(jnp.asarray, leaves)))
-
-
-@contextmanager
-def _set_aside(folder: Path) -> Iterator[None]:
-    """The folder goes out of the way, to be deleted if all goes well, and to come back if not."""
-    aside = folder.with_name(f".{uuid.uuid4().hex[:8]}-{folder.name}")
-    folder.replace(aside)
-    try:
-        yield
-    except BaseException:
-        aside.replace(folder)
-        raise
-    shutil.rmtree(aside)

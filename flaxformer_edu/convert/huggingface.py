@@ -1,21 +1,22 @@
 """A Hugging Face folder of a Vision Transformer: config.json beside the weights, read and written without a preset."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from flaxformer_edu.convert.huggingface_config import describe_config, is_number, read_class_names, read_config
 from flaxformer_edu.convert.models import from_torch, to_torch
 from flaxformer_edu.convert.readers import read, write
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.files import written_folder
+from flaxformer_edu.files import read_json_object, write_json, written_folder
 from flaxformer_edu.models import VisionTransformer, ViTConfig
 
 CONFIG, PREPROCESSOR, WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
 
 
-def open_huggingface(folder: Path, **options: Any) -> tuple[VisionTransformer, dict[str, Any]]:
+def open_huggingface(folder: str | Path, **options: Any) -> tuple[VisionTransformer, dict[str, Any]]:
     """The Vision Transformer in a folder that transformers' `save_pretrained` wrote, and its notes.
 
     The notes hold `class_names`, and `mean` and `std` of the pixels where preprocessor_config.json has them. `options`,
@@ -23,15 +24,24 @@ def open_huggingface(folder: Path, **options: Any) -> tuple[VisionTransformer, d
     Raises InputError where config.json is damaged, describes another model, or has a field that is neither understood
     nor known to have no effect, and ConversionError where the weights do not fit it.
     """
-    path = Path(folder) / CONFIG
-    described, weights = _read_object(path), read(folder)
-    config = read_config(path, described, weights)
-    notes = {} if config.classes is None else {"class_names": read_class_names(path, described, config.classes)}
-    notes |= _read_pixels(path.with_name(PREPROCESSOR))
+    config, notes, weights = read_huggingface(folder)
     return from_torch(VisionTransformer, config, weights, layout="hf_vit", **options), notes
 
 
-def save_huggingface(folder: Path, model: VisionTransformer, notes: Mapping[str, Any] | None = None) -> None:
+def read_huggingface(folder: str | Path) -> tuple[ViTConfig, dict[str, Any], dict[str, np.ndarray]]:
+    """The configuration, the notes and the weights in such a folder."""
+    path = Path(folder) / CONFIG
+    if not path.is_file():
+        raise InputError(f"there is no {path}: give the file of weights itself, with a preset")
+    described, weights = read_json_object(path), read(folder)
+    config = read_config(path, described, weights)
+    notes = {} if config.classes is None else {"class_names": read_class_names(path, described, config.classes)}
+    return config, notes | _read_pixels(path.with_name(PREPROCESSOR)), weights
+
+
+def save_huggingface(
+    folder: str | Path, model: VisionTransformer, notes: Mapping[str, Any] | None = None
+) -> None:
     """Write a folder that transformers opens: `AutoModelForImageClassification.from_pretrained(folder)`.
 
     Of the notes `class_names`, `mean` and `std` are kept. Rates that transformers does not have (of hidden features, of
@@ -41,16 +51,16 @@ def save_huggingface(folder: Path, model: VisionTransformer, notes: Mapping[str,
     """
     notes = notes or {}
     described = describe_config(model.config, notes.get("class_names"))
-    with written_folder(Path(folder)) as draft:
-        _write_object(draft / CONFIG, described)
+    with written_folder(folder) as draft:
+        write_json(draft / CONFIG, described)
         if "mean" in notes and "std" in notes:
-            _write_object(draft / PREPROCESSOR, _describe_pixels(model.config, notes))
+            write_json(draft / PREPROCESSOR, _describe_pixels(model.config, notes))
         write(draft / WEIGHTS, to_torch(model, layout="hf_vit"))
 
 
 def _read_pixels(path: Path) -> dict[str, tuple[float, ...]]:
     """How the model's images are normalised, if there is a file that says so."""
-    described = _read_object(path) if path.is_file() else {}
+    described = read_json_object(path) if path.is_file() else {}
     if not described.get("do_normalize", True):
         return {"mean": (0.0,), "std": (1.0,)}
     mean, std = described.get("image_mean"), described.get("image_std")
@@ -67,19 +77,3 @@ def _describe_pixels(config: ViTConfig, notes: Mapping[str, Any]) -> dict[str, A
     size = {"height": config.image_size, "width": config.image_size}
     normal = {"do_normalize": True, "image_mean": list(notes["mean"]), "image_std": list(notes["std"])}
     return {"image_processor_type": "ViTImageProcessor", "do_resize": True, "size": size, "do_rescale": True, **normal}
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"there is no {path}: give the file of weights itself, with a preset") from None
-    except (ValueError, RecursionError, OSError) as error:
-        raise InputError(f"{path} is not valid JSON ({error!s:.100}): get the file again") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds {type(content).__name__}, expected an object: get the file again")
-    return content
-
-
-def _write_object(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -15,8 +15,8 @@ from flaxformer_edu.models import VisionTransformer, ViTConfig
 from flaxformer_edu.models.abstract import abstract
 
 PRESETS = ("b16", "b32", "l16", "s16", "ti16", "scratch", "scratch_large", "cs231n")
-# What all models with these names have, and no tensor tells.
-HABITS: dict[str, dict[str, Any]] = {
+# What all models in these layouts have, and no tensor tells.
+CONVENTIONS: dict[str, dict[str, Any]] = {
     "hf_vit": {"norm_epsilon": 1e-12, "hidden_dropout": 0.0},
     "google_npz": {"activation": "gelu_tanh"},
 }
@@ -31,14 +31,23 @@ def find_config(
     from the tensors. Raises InputError for an unknown preset and where none fits, and ConversionError where no layout
     knows the names.
     """
+    _, config, layout = choose_preset(weights, preset, layout)
+    return config, layout
+
+
+def choose_preset(
+    weights: Mapping[str, np.ndarray], preset: str | None = None, layout: str | None = None
+) -> tuple[str, ViTConfig, str]:
+    """The preset, the configuration that is made from it, and the layout: what `find_config` finds."""
     if preset is not None and preset not in PRESETS:
         raise InputError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
     layout = layout or detect_layout(weights, _one_block(ViTConfig.b16(distilled=True)))
-    if preset is not None:
-        return _adapted(preset, weights, layout), layout  # what does not fit is listed when the weights are loaded
-    for config in (_adapted(name, weights, layout) for name in PRESETS):
+    if preset is not None:  # what does not fit is listed when the weights are loaded
+        return preset, _adapted(preset, weights, layout), layout
+    for name in PRESETS:
+        config = _adapted(name, weights, layout)
         if _fits(config, weights, layout):
-            return config, layout
+            return name, config, layout
     raise InputError(
         f"the weights have the names of {layout}, but no preset has their sizes: name the nearest with --preset "
         f"({', '.join(PRESETS)}) to see what differs, or load them with a ViTConfig of your own (convert.from_torch)"
@@ -47,7 +56,7 @@ def find_config(
 
 def _adapted(preset: str, weights: Mapping[str, np.ndarray], layout: str) -> ViTConfig:
     """The preset with what the tensors tell, under the names that this layout gives them."""
-    config = replace(getattr(ViTConfig, preset)(), **HABITS.get(layout, {}))
+    config = replace(getattr(ViTConfig, preset)(), **CONVENTIONS.get(layout, {}))
     largest = replace(config, representation=1)
     if config.class_token and config.pooling == "class":
         largest = replace(largest, distilled=True)
@@ -55,16 +64,16 @@ def _adapted(preset: str, weights: Mapping[str, np.ndarray], layout: str) -> ViT
 
     def size(parameter: str, axis: int) -> int | None:
         """How long an axis of the tensor is that makes this parameter, None where there is no such tensor."""
-        found = matches.get(parameter)
-        tensor = None if found is None else weights.get(found.torch[0])
+        matched = matches.get(parameter)
+        tensor = None if matched is None else weights.get(matched.torch[0])
         return None if tensor is None or tensor.ndim <= abs(axis) - 1 else tensor.shape[axis]
 
-    told: dict[str, Any] = {
+    from_shapes: dict[str, Any] = {
         "classes": size("head.bias", -1),
         "representation": size("representation.bias", -1),
         "distilled": size("distillation_token", -1) is not None,
     }
-    config = replace(config, **told) if told["classes"] or not told["distilled"] else config
+    config = replace(config, **from_shapes) if from_shapes["classes"] or not from_shapes["distilled"] else config
     length = size("positions.embedding", -2)
     side = math.isqrt(max(0, (length or 0) - (0 if config.positions_of_patches_only else config.prefix)))
     return replace(config, image_size=side * config.patch_size) if side else config
@@ -77,17 +86,17 @@ def _fits(config: ViTConfig, weights: Mapping[str, np.ndarray], layout: str) -> 
         matches = match(_layout(config, weights, layout), shapes)
     except ConversionError:
         return False
-    return all(_has_shape(found, weights, shapes) for found in matches)
+    return all(_has_shape(matched, weights, shapes) for matched in matches)
 
 
-def _has_shape(found: Match, weights: Mapping[str, np.ndarray], shapes: Shapes) -> bool:
-    return all(name in weights and weights[name].shape == found.torch_shape(shapes) for name in found.torch)
+def _has_shape(matched: Match, weights: Mapping[str, np.ndarray], shapes: Shapes) -> bool:
+    return all(name in weights and weights[name].shape == matched.torch_shape(shapes) for name in matched.torch)
 
 
 def _matches(config: ViTConfig, weights: Mapping[str, np.ndarray], layout: str) -> dict[str, Match]:
     """The rule that makes each parameter, by the parameter's name."""
-    found = apply(_layout(config, weights, layout), _shapes(config))
-    return {name: matched for matched in found for name in matched.ours}
+    matches = apply(_layout(config, weights, layout), _shapes(config))
+    return {name: matched for matched in matches for name in matched.ours}
 
 
 def _layout(config: ViTConfig, weights: Mapping[str, np.ndarray], layout: str) -> Layout:

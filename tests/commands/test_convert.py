@@ -79,13 +79,13 @@ class TestThereAndBack:
         convert(str(tmp_path / "hf"), tmp_path / "ours")
         model, notes = open_model(tmp_path / "ours")
         assert same(model, vit())
-        assert notes == NOTES
+        assert notes == {"layout": "hf_vit", "assumed": (), **NOTES}
 
     def test_a_file_becomes_a_folder_and_a_file_again(self, place, tmp_path):
         convert(str(place / "scratch.pth"), tmp_path / "ours")
         model, notes = open_model(tmp_path / "ours")
         assert model.config == SCRATCH
-        assert notes == {}
+        assert notes["layout"] == "scratch"
         convert(str(tmp_path / "ours"), tmp_path / "back.pth", target_layout="scratch")
         assert (tmp_path / "back.pth").read_bytes() == (place / "scratch.pth").read_bytes()
         convert(str(place / "scratch.pth"), tmp_path / "same.safetensors")  # in the names that it had
@@ -137,7 +137,7 @@ class TestPresets:
             convert(str(place / "tiny.pth"), tmp_path / "ours", preset="ti16")
         with pytest.raises(InputError, match="unknown preset 'b8': choose one of b16, "):
             convert(str(place / "tiny.pth"), tmp_path / "ours", preset="b8")
-        with pytest.raises(InputError, match="says itself which model it holds: leave --layout and --preset out"):
+        with pytest.raises(InputError, match="says itself which model it holds: leave layout and preset out"):
             convert(str(place / "ours"), tmp_path / "x.pth", preset="b16")
         assert list(tmp_path.iterdir()) == []
 

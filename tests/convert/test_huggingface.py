@@ -151,7 +151,7 @@ class TestRefused:
     @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[1]", b"[" * 100_000, b"null"])
     def test_a_damaged_config(self, content, folder):
         (folder / "config.json").write_bytes(content)
-        with pytest.raises(InputError, match=r"config\.json (is not valid JSON|holds \w+, expected)") as error:
+        with pytest.raises(InputError, match=r"config\.json (is not valid JSON|holds a \w+, expected)") as error:
             open_huggingface(folder)
         assert "\n" not in str(error.value)
         assert len(str(error.value)) < 400
@@ -217,7 +217,7 @@ class TestSave:
         assert list(tmp_path.iterdir()) == []
 
     def test_a_folder_in_use_and_a_failure_on_the_way(self, folder, tmp_path, monkeypatch):
-        with pytest.raises(InputError, match="already exists; choose another folder"):
+        with pytest.raises(InputError, match="already exists: choose another folder"):
             save_huggingface(folder, ours())
 
         def fail(*_):

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from flaxformer_edu.convert.readers.archive import LOCAL_HEADER
 from flaxformer_edu.convert.readers.dtypes import DTYPES, SAFETENSORS, TORCH_STORAGES
 from flaxformer_edu.errors import InputError
+from flaxformer_edu.files import written_file
 
 ALIGNMENT = 64  # bytes, as in torch.save
 ZIP64_FIELD = 20  # bytes in a member's header for sizes above 4 GiB
@@ -39,12 +41,8 @@ def write(path: str | os.PathLike[str], weights: Mapping[str, Any]) -> None:
     strange = [f"{name} ({array.dtype})" for name, array in arrays.items() if not _fits(name, array, types)]
     if strange:
         raise InputError(f"{path} cannot hold {', '.join(strange[:5])}: cast them to one of {', '.join(sorted(types))}")
-    partial = path.with_name(f"{path.name}.part")
-    try:
-        save(partial, arrays)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with written_file(path) as draft:
+        save(draft, arrays)
 
 
 def _fits(name: Any, array: np.ndarray, types: set[str]) -> bool:
@@ -52,7 +50,10 @@ def _fits(name: Any, array: np.ndarray, types: set[str]) -> bool:
 
 
 def _write_safetensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    save_file(arrays, path, metadata={"format": "pt"})  # transformers refuses a file without it
+    try:
+        save_file(arrays, path, metadata={"format": "pt"})  # transformers refuses a file without it
+    except SafetensorError as error:  # what an OSError is to the library
+        raise OSError(error) from error
 
 
 def _write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
