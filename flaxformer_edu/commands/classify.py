@@ -16,8 +16,8 @@ from flaxformer_edu.commands.checkpoint import (
     save_figure,
 )
 from flaxformer_edu.errors import InputError
+from flaxformer_edu.files import write_json
 from flaxformer_edu.models import VisionTransformer
-from flaxformer_edu.training.folder import write_json
 
 CONSIDERED = 3  # classes shown a picture
 

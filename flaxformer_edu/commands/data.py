@@ -1,6 +1,5 @@
 """`flaxformer-edu data list | fetch | show`: which data sets there are, getting them, and looking at them."""
 
-import json as jsonlib
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from rich.table import Table
 from flaxformer_edu.data.sheet import caption_tiles, dataset_tiles, draw_sheet
 from flaxformer_edu.data.sources import SOURCES, Source, source_named
 from flaxformer_edu.errors import InputError
+from flaxformer_edu.files import write_json
 
 
 def list_sources(json: Path | None = None) -> int:
@@ -23,7 +23,7 @@ def list_sources(json: Path | None = None) -> int:
         table.add_row(row["name"], row["summary"], f"{row['examples']:,}", f"{row['megabytes']:,.0f}", where)
     Console().print(table)
     if json is not None:
-        json.write_text(jsonlib.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        write_json(json, rows)
     return 0
 
 

@@ -1,6 +1,5 @@
 """`flaxformer-edu verify`: the published tensors, as a table."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from flaxformer_edu.files import write_json
 from flaxformer_edu.reference.published import DROPOUT, Row, verify
 
 
@@ -44,5 +44,5 @@ def run(edition: str, json_file: Path | None) -> int:
     if json_file is not None:
         keys = ("edition", "id", "max_abs_error", "max_rel_error", "tolerance", "ok")
         report = [{key: asdict(row)[key] for key in keys} for row in rows]
-        json_file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_json(json_file, report)
     return 0 if passed == len(rows) else 1

@@ -1,0 +1,142 @@
+"""The options of the commands that use a trained model."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+
+def caption(
+    pictures: Positional[tuple[Path, ...]] = (),
+    *,
+    checkpoint: Annotated[Path, arg(metavar="FOLDER")],
+    data: Annotated[Path | None, arg(metavar="FOLDER")] = None,
+    split: Literal["train", "val"] = "val",
+    index: tuple[int, ...] = (),
+    beam: int = 1,
+    out: Annotated[Path | None, arg(metavar="FILE")] = None,
+    json: Annotated[Path | None, arg(metavar="FILE")] = None,
+) -> int:
+    """Say in a sentence what is on pictures, with a captioner trained by `python -m train.captioning --out FOLDER`.
+
+    A model trained on pixels is given image files, or pictures of a data folder; one trained on features can be given
+    the pictures of its data folder alone, whose features are there.
+
+    For example:
+    $ flaxformer-edu caption --checkpoint runs/pixels beach.jpg dog.jpg --out captions.png
+    $ flaxformer-edu caption --checkpoint runs/coco --data coco_captioning --split val --index 3 5 9 --beam 4
+
+    Args:
+        pictures: image files.
+        checkpoint: the folder that training wrote to.
+        data: a folder in the layout of CS231n's coco_captioning, whose pictures `index` names.
+        split: the part of it.
+        index: the pictures' numbers there, from 0.
+        beam: the width of the beam search that writes the captions; 1 is greedy decoding.
+        out: also draw the pictures with their captions (.png, .pdf, .svg, .jpg).
+        json: also write the rows to this file.
+    """
+    from flaxformer_edu.commands.caption import caption as run
+
+    return run(pictures, checkpoint=checkpoint, data=data, split=split, index=index, beam=beam, out=out, json=json)
+
+
+def translate(
+    texts: Positional[tuple[str, ...]],
+    *,
+    checkpoint: Annotated[Path, arg(metavar="FOLDER")],
+    beam: int = 1,
+    json: Annotated[Path | None, arg(metavar="FILE")] = None,
+) -> int:
+    """Turn texts into others, with a model trained by `python -m train.seq2seq --out FOLDER`.
+
+    For example:
+    $ flaxformer-edu translate --checkpoint runs/dates "the 3rd of may 1998" "friday 5 june 2026"
+    $ flaxformer-edu translate --checkpoint runs/reverse 31415926535 --beam 4 --json reversed.json
+
+    Args:
+        texts: what to translate, in the characters that the model was trained on.
+        checkpoint: the folder that training wrote to.
+        beam: the width of the beam search that writes the translations; 1 is greedy decoding.
+        json: also write the rows to this file.
+    """
+    from flaxformer_edu.commands.translate import translate as run
+
+    return run(texts, checkpoint=checkpoint, beam=beam, json=json)
+
+
+def classify(
+    pictures: Positional[tuple[Path, ...]],
+    *,
+    checkpoint: Annotated[Path, arg(metavar="FOLDER")],
+    out: Annotated[Path | None, arg(metavar="FILE")] = None,
+    json: Annotated[Path | None, arg(metavar="FILE")] = None,
+) -> int:
+    """Say what is on pictures, with a Vision Transformer trained by `python -m train.vit --out FOLDER`.
+
+    For example:
+    $ flaxformer-edu classify --checkpoint runs/cifar10 cat.jpg ship.png
+    $ flaxformer-edu classify --checkpoint runs/cifar10 cat.jpg --out classified.png --json classes.json
+
+    Args:
+        pictures: image files; the middle square of each is resized to what the model was trained on.
+        checkpoint: the folder that training wrote to.
+        out: also draw the pictures with their classes (.png, .pdf, .svg, .jpg).
+        json: also write the rows to this file.
+    """
+    from flaxformer_edu.commands.classify import classify as run
+
+    return run(pictures, checkpoint=checkpoint, out=out, json=json)
+
+
+def explain(
+    picture: Positional[Path],
+    *,
+    checkpoint: Annotated[Path, arg(metavar="FOLDER")],
+    out: Annotated[Path, arg(metavar="FOLDER")] = Path("explained"),
+    layer: int | None = None,
+    head: int | None = None,
+    caption: str | None = None,
+    kind: Literal["png", "svg"] = "png",
+) -> int:
+    """Draw what a model looks at in a picture: attention maps and rollout, or what each word of a caption looked at.
+
+    For example:
+    $ flaxformer-edu explain --checkpoint runs/rotary seven.png
+    $ flaxformer-edu explain --checkpoint runs/cifar10 cat.jpg --layer 3 --head 2 --out cat_explained --kind svg
+    $ flaxformer-edu explain --checkpoint runs/pixels ball.png --caption "a red ball"
+
+    Args:
+        picture: an image file; its middle square is resized to what the model was trained on.
+        checkpoint: the folder that training wrote to.
+        out: where the pictures go.
+        layer: whose attention is drawn large, from 1; without it, the last layer's.
+        head: whose attention that is, from 1; without it, the mean of all heads.
+        caption: of a captioner: explain these words instead of those that the model writes.
+        kind: of the pictures.
+    """
+    from flaxformer_edu.commands.explain import explain as run
+
+    return run(picture, checkpoint=checkpoint, out=out, layer=layer, head=head, caption=caption, kind=kind)
+
+
+def identify(
+    words: Positional[tuple[str, ...]] = (),
+    model: Annotated[Path | None, arg(metavar="DIR")] = None,
+    json: bool = False,
+) -> int:
+    """Say which language each word is from: English, Spanish, Finnish, Dutch or Polish.
+
+    For example:
+    $ flaxformer-edu identify hyvää päivää
+    $ flaxformer-edu identify --json < words.txt
+    $ flaxformer-edu identify --model my_model fietspad
+
+    Args:
+        words: the words; without any, they are read from standard input.
+        model: a folder that `python -m train.language_id --out DIR` wrote, in place of the bundled model.
+        json: print JSON instead of a table.
+    """
+    from flaxformer_edu.commands.identify import identify as run
+
+    return run(words, model, json)
