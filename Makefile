@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test notebooks notebooks-check check clean
+.PHONY: help demo test test-all notebooks notebooks-check check clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/'
@@ -32,15 +32,20 @@ help:            ## list the targets
 demo: .venv/.demo   ## install, then verify, train and draw: two minutes
 	$(BIN)/flaxformer-edu demo
 
-# The two modes run side by side: either keeps one core busy. The second one's output comes when the first is through.
-test: .venv/.test   ## install with PyTorch, then run the suite in both of Flax NNX's modes
-	@mkdir -p .cache
-	@NNX_GRAPH_MODE=false NNX_GRAPH_UPDATES=false $(BIN)/python -m pytest -p no:cacheprovider >.cache/tree_mode.log 2>&1 & \
-	tree=$$!; trap "kill $$tree" INT TERM; \
-	$(BIN)/python -m pytest; graph=$$?; \
-	wait $$tree; tree=$$?; \
-	echo "The same in Flax NNX's tree mode:"; cat .cache/tree_mode.log; \
+# The suite, spread over JOBS processes, file by file; then what touches Flax NNX once more, in its tree mode.
+JOBS ?= 2
+SUITE = trap 'exit 130' INT TERM; \
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m '$(1)'; graph=$$?; \
+	echo "What touches Flax NNX, in its tree mode:"; \
+	NNX_GRAPH_MODE=false NNX_GRAPH_UPDATES=false \
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -p no:cacheprovider -m '$(2)'; tree=$$?; \
 	exit $$((graph | tree))
+
+test: .venv/.test   ## install with PyTorch, then run the suite: whole, and in Flax NNX's second mode what touches it
+	@$(call SUITE,not slow,not slow and not no_nnx)
+
+test-all: .venv/.test   ## the suite with the long forms of its tests, all of it in both modes
+	@$(call SUITE,slow or not slow,slow or not slow)
 
 notebooks: .venv/.notebooks   ## execute the notebooks from their sources, and write their .ipynb
 	$(BIN)/python notebooks/run.py

@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import jaxtyping
 import pytest
+from flax import nnx
 
 import flaxformer_edu  # noqa: F401  before a backend opens, as it sets XLA's switches
 
@@ -20,6 +21,17 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 jax.config.update("jax_disable_most_optimizations", True)  # most of the suite's time would go into compiling
 jax.config.update("jax_default_matmul_precision", "highest")
+
+
+@pytest.fixture(autouse=True)
+def _no_nnx(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test marked `no_nnx`, which the second mode's run leaves out, fails where it builds an nnx variable."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError(f"{request.node.nodeid} is marked no_nnx but builds an nnx variable: take its mark off")
+
+    if request.node.get_closest_marker("no_nnx"):
+        monkeypatch.setattr(nnx.Variable, "__init__", refuse)
 
 
 @pytest.fixture

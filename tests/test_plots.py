@@ -10,6 +10,8 @@ from flaxformer_edu import plots
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.plots.curves import running_mean
 
+pytestmark = pytest.mark.no_nnx
+
 IMAGE = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
 DIGIT = IMAGE[..., :1]
 NAMES = tuple("0123456789")

@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from flaxformer_edu.convert.readers import read
 from flaxformer_edu.errors import InputError
 
+pytestmark = pytest.mark.no_nnx
+
 DTYPES = (
     *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64, torch.complex128, torch.bool),
     *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32, torch.uint64),

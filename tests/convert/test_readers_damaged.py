@@ -13,6 +13,8 @@ from convert.readers_helpers import saved, weights
 from flaxformer_edu.convert.readers import read
 from flaxformer_edu.errors import InputError
 
+pytestmark = pytest.mark.no_nnx
+
 FILES = 2_000
 
 

@@ -21,6 +21,8 @@ from flaxformer_edu.convert.readers.pickle_machine import Refused, run
 from flaxformer_edu.convert.readers.torch_zip import NAMES
 from flaxformer_edu.errors import InputError
 
+pytestmark = pytest.mark.no_nnx
+
 MOST_MEMORY = 128 << 20  # bytes, beside sixteen times the file's size
 FORBIDDEN = {"os.system", "os.mkdir", "subprocess.Popen", "pickle.find_class", "exec", "socket.connect", "import"}
 

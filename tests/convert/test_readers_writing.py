@@ -16,6 +16,8 @@ from hypothesis.extra import numpy as npst
 from flaxformer_edu.convert.readers import read, write
 from flaxformer_edu.errors import InputError
 
+pytestmark = pytest.mark.no_nnx
+
 SHARED_TYPES = (
     "float64",
     "float32",

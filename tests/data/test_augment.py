@@ -12,6 +12,8 @@ from flaxformer_edu.data.augment import CIFAR10_MEAN, CIFAR10_STD, normalise, ra
 from flaxformer_edu.data.prefetch import prefetch
 from flaxformer_edu.errors import InputError
 
+pytestmark = pytest.mark.no_nnx
+
 
 @pytest.fixture(scope="module")
 def images() -> jax.Array:

@@ -9,6 +9,8 @@ from flaxformer_edu.data import ArrayDataset, Batches, evaluation_batches, load_
 from flaxformer_edu.data.batches import permutation
 from flaxformer_edu.errors import InputError
 
+pytestmark = pytest.mark.no_nnx
+
 
 def counting(length: int) -> ArrayDataset:
     values = np.arange(length)

@@ -14,6 +14,8 @@ from flaxformer_edu.data.captions.drawn import encode_caption
 from flaxformer_edu.data.captions.scenes import COLOURS, RELATIONS, SHAPES, SIZES
 from flaxformer_edu.errors import InputError
 
+pytestmark = pytest.mark.no_nnx
+
 COURSE_KEYS = {
     *("train_captions", "train_image_idxs", "val_captions", "val_image_idxs", "train_features", "val_features"),
     *("idx_to_word", "word_to_idx", "train_urls", "val_urls"),

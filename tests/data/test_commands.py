@@ -10,6 +10,8 @@ from PIL import Image
 from flaxformer_edu.commands.data import fetch, list_sources, show
 from flaxformer_edu.errors import InputError
 
+pytestmark = pytest.mark.no_nnx
+
 
 def ink(path: Path, box: tuple[float, float, float, float]) -> float:
     """The share of pixels that are not white in a part of a picture: left, top, right, bottom from 0 to 1."""

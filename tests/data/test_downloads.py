@@ -23,6 +23,8 @@ from flaxformer_edu.data.records import RecordBatches, RecordDataset
 from flaxformer_edu.download import RemoteFile, check, download
 from flaxformer_edu.errors import InputError
 
+pytestmark = pytest.mark.no_nnx
+
 
 def offered(server: Server, name: str, content: bytes) -> RemoteFile:
     server.files[f"/{name}"] = content

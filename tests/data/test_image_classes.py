@@ -19,6 +19,8 @@ from flaxformer_edu.data.image_sets.mnist import load_mnist, read_idx
 from flaxformer_edu.data.words.lang_id import decode_word, load_lang_id
 from flaxformer_edu.errors import InputError
 
+pytestmark = pytest.mark.no_nnx
+
 RANDOM = np.random.default_rng(0)
 
 

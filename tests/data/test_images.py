@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from flaxformer_edu.data.images import PictureReader, decode_image, read_images, resize_image
 from flaxformer_edu.errors import InputError
 
+pytestmark = pytest.mark.no_nnx
+
 IMAGE = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
 PNG = png(IMAGE)
 

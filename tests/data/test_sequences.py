@@ -22,6 +22,8 @@ from flaxformer_edu.data.text.sequences import (
 from flaxformer_edu.data.text.vocabulary import Characters
 from flaxformer_edu.errors import InputError
 
+pytestmark = pytest.mark.no_nnx
+
 SIZE = 5_000
 DAYS = st.dates(datetime.date(1900, 1, 1), datetime.date(2099, 12, 31))
 

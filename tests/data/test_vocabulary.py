@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from flaxformer_edu.data.text.vocabulary import Characters, Subwords, decode_texts, encode_texts, open_vocabulary
 from flaxformer_edu.errors import InputError
 
+pytestmark = pytest.mark.no_nnx
+
 TEXTS = ["the cat sat on the mat", "the  dog, the cats", " a café at the hat ", "那 猫"]
 CHARACTERS = Characters.of(TEXTS)
 

@@ -12,6 +12,8 @@ from flaxformer_edu.convert.sources import fetch
 from flaxformer_edu.download import RemoteFile, download
 from flaxformer_edu.errors import InputError
 
+pytestmark = pytest.mark.no_nnx
+
 CONTENT = b"weights"
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 

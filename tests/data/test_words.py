@@ -9,6 +9,8 @@ from flaxformer_edu.data.words import ALPHABET, LANGUAGES, WORDS_FILE, encode_wo
 from flaxformer_edu.data.words.lang_id import PADDING, decode_word, load_lang_id
 from flaxformer_edu.errors import InputError
 
+pytestmark = pytest.mark.no_nnx
+
 
 @pytest.fixture(scope="module")
 def words():

@@ -18,6 +18,8 @@ from flaxformer_edu.layers import (
     sinusoidal_positions,
 )
 
+pytestmark = pytest.mark.no_nnx
+
 
 def test_sinusoids_by_hand():
     table = sinusoidal_positions(3, 4)

@@ -17,6 +17,8 @@ from flaxformer_edu.errors import InputError
 from flaxformer_edu.reference import TorchGenerator
 from flaxformer_edu.reference.torch_random import MCG31M1_MODULUS, _mcg31m1, _multiply_add
 
+pytestmark = pytest.mark.no_nnx
+
 SEEDS = (0, 1, 231, 2**31, 2**32 - 1)
 SIZES = (*range(1, 41), 1_000, 100_003)
 Shape = tuple[int, ...]

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from flaxformer_edu.training import accuracy, captioning_loss, cross_entropy, translation_loss, word_accuracy
 
+pytestmark = pytest.mark.no_nnx
+
 
 def example(*shape, classes=7):
     generator = np.random.default_rng(0)

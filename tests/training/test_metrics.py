@@ -8,6 +8,8 @@ import pytest
 from flaxformer_edu.training import DivergedError, read_rows
 from flaxformer_edu.training.metrics import IN_FLIGHT, MetricsLog
 
+pytestmark = pytest.mark.no_nnx
+
 
 def write(path, steps, *, start=0):
     with MetricsLog(path, step=start) as log:

@@ -9,6 +9,8 @@ import pytest
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.training.tensorboard import TensorBoard
 
+pytestmark = pytest.mark.no_nnx
+
 
 def events(folder):
     """All events of the folder's files, which are sequences of (length, checksum, event, checksum)."""
