@@ -37,8 +37,7 @@ from flax import nnx
 
 from flaxformer_edu import notebook
 from flaxformer_edu.data import ArrayDataset, Batches
-from flaxformer_edu.layers import MultiHeadAttention, dot_product_attention, sinusoidal_positions
-from flaxformer_edu.layers.attention import KeysValues
+from flaxformer_edu.layers import KeysValues, MultiHeadAttention, dot_product_attention, sinusoidal_positions
 from flaxformer_edu.training import LoopConfig, Optimiser, fit
 
 notebook.set_style()
@@ -216,8 +215,8 @@ plt.show()
 #
 # > "These are concatenated and once again projected, resulting in the final values." (section 3.2.2, of the heads)
 #
-# Concatenated, each head has its own slice of the features. `MultiHeadAttention(..., output=False)` stops there. To see
-# which head writes where, let one head at a time keep its values, and measure what comes out.
+# Concatenated, each head has its own slice of the features. `MultiHeadAttention(..., output_projection=False)`
+# stops there. To see which head writes where, let one head at a time keep its values, and measure what comes out.
 
 
 # %%
@@ -230,7 +229,7 @@ def written(layer):
 
 figure, axes = plt.subplots(2, 1, figsize=(8, 2.8), sharex=True)
 for axis, output in zip(axes, (False, True), strict=True):
-    parts = written(MultiHeadAttention(WIDTH, 4, output=output, rngs=nnx.Rngs(1)))
+    parts = written(MultiHeadAttention(WIDTH, 4, output_projection=output, rngs=nnx.Rngs(1)))
     drawn = axis.imshow(parts, aspect="auto", vmin=0)
     axis.set(title=f"{'with' if output else 'without'} the output projection", ylabel="head", yticks=range(4))
     axis.set_yticklabels([1, 2, 3, 4])
@@ -279,7 +278,7 @@ steps = notebook.budget(1000, 20)
 optimiser = Optimiser(name="adam", learning_rate=1e-2, schedule="cosine")
 trained = {}
 for name, (heads, output) in variants.items():
-    layer = MultiHeadAttention(WIDTH, heads, output=output, rngs=nnx.Rngs(0))
+    layer = MultiHeadAttention(WIDTH, heads, output_projection=output, rngs=nnx.Rngs(0))
     loop = LoopConfig(steps=steps, steps_per_call=10)
     trained[name] = fit(layer, loss_fn, optimiser, Batches(data, 64, seed=0), loop, console=notebook.quiet_console())
     print(f"{name:26} mean squared error {np.mean([row['loss'] for row in trained[name].rows[-10:]]):.3f}")
@@ -365,8 +364,8 @@ plt.show()
 #
 # </details>
 #
-# 4. With a *single* head, what does the output projection add? Compare the ranks of `dependence` with `output=False`,
-#    and then train "one head, no projection" on the task above.
+# 4. With a *single* head, what does the output projection add? Compare the ranks of `dependence` with
+#    `output_projection=False`, and then train "one head, no projection" on the task above.
 #
 # <details><summary>Answer</summary>
 #

@@ -38,8 +38,7 @@ from flax import nnx
 
 from flaxformer_edu import notebook
 from flaxformer_edu.data import ArrayDataset, Batches
-from flaxformer_edu.layers import MultiHeadAttention, dot_product_attention, sinusoidal_positions
-from flaxformer_edu.layers.attention import KeysValues
+from flaxformer_edu.layers import KeysValues, MultiHeadAttention, dot_product_attention, sinusoidal_positions
 from flaxformer_edu.training import LoopConfig, Optimiser, fit
 
 notebook.set_style()
@@ -202,7 +201,7 @@ plt.show()
 #
 # 意思是：各个头拼接起来，再投影一次，得到最终的值。
 #
-# 拼接之后，每个头有自己的一段特征。`MultiHeadAttention(..., output=False)` 到此为止。要看哪个头写到哪里，就每次只让一个头保留它的值，测量出来的是什么。
+# 拼接之后，每个头有自己的一段特征。`MultiHeadAttention(..., output_projection=False)` 到此为止。要看哪个头写到哪里，就每次只让一个头保留它的值，测量出来的是什么。
 
 
 # %%
@@ -215,7 +214,7 @@ def written(layer):
 
 figure, axes = plt.subplots(2, 1, figsize=(8, 2.8), sharex=True)
 for axis, output in zip(axes, (False, True), strict=True):
-    parts = written(MultiHeadAttention(WIDTH, 4, output=output, rngs=nnx.Rngs(1)))
+    parts = written(MultiHeadAttention(WIDTH, 4, output_projection=output, rngs=nnx.Rngs(1)))
     drawn = axis.imshow(parts, aspect="auto", vmin=0)
     axis.set(title=f"{'with' if output else 'without'} the output projection", ylabel="head", yticks=range(4))
     axis.set_yticklabels([1, 2, 3, 4])
@@ -259,7 +258,7 @@ steps = notebook.budget(1000, 20)
 optimiser = Optimiser(name="adam", learning_rate=1e-2, schedule="cosine")
 trained = {}
 for name, (heads, output) in variants.items():
-    layer = MultiHeadAttention(WIDTH, heads, output=output, rngs=nnx.Rngs(0))
+    layer = MultiHeadAttention(WIDTH, heads, output_projection=output, rngs=nnx.Rngs(0))
     loop = LoopConfig(steps=steps, steps_per_call=10)
     trained[name] = fit(layer, loss_fn, optimiser, Batches(data, 64, seed=0), loop, console=notebook.quiet_console())
     print(f"{name:26} mean squared error {np.mean([row['loss'] for row in trained[name].rows[-10:]]):.3f}")
@@ -329,7 +328,7 @@ plt.show()
 #
 # </details>
 #
-# 4. **只有一个**头时，输出投影增加了什么？比较 `output=False` 时 `dependence` 的秩，再在上面的任务上训练“一个头、没有投影”。
+# 4. **只有一个**头时，输出投影增加了什么？比较 `output_projection=False` 时 `dependence` 的秩，再在上面的任务上训练“一个头、没有投影”。
 #
 # <details><summary>答案</summary>
 #

@@ -64,14 +64,15 @@ jax.config.update("jax_default_matmul_precision", "highest")  # GPUs and TPUs wo
 #
 # The sublayers are attention, in which tokens exchange what they know, and a feed-forward network, in which each
 # token thinks by itself. `x` is the *residual stream*, `batch length width`: each sublayer reads it, and adds
-# something to it. So an encoder block is two lines, and what they have in common is one function:
+# something to it. So an encoder block is two lines per sublayer; the norm stands in one of two places, and stays out of
+# the other:
 
 # %%
-for function in (EncoderBlock.__call__, EncoderBlock.residual):
+for function in (EncoderBlock.__call__, EncoderBlock.pre, EncoderBlock.post):
     print(textwrap.dedent(inspect.getsource(function)))
 
 # %% [markdown]
-# The last function knows two places for the layer normalisation:
+# The two places of the layer normalisation:
 #
 # | | formula | the stream | used by |
 # |---|---|---|---|

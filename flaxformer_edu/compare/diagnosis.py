@@ -14,8 +14,7 @@ from flaxformer_edu.compare.pairing import Pair
 from flaxformer_edu.compare.report import Diagnosis, Row
 from flaxformer_edu.compare.sides.records import Recording, is_within
 from flaxformer_edu.convert.rules import parameter_name
-from flaxformer_edu.layers import MultiHeadAttention
-from flaxformer_edu.layers.blocks import Block
+from flaxformer_edu.layers import Block, MultiHeadAttention
 
 VANISHED = 0.25  # of a difference: at most that is left of it where it has vanished
 EARLIER = ("bicubic_convention", "tf32", "bfloat16")  # causes that may lie before the layer where they show

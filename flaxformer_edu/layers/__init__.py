@@ -1,15 +1,18 @@
 """The parts Transformers are made of: pure functions where there are no parameters, thin NNX modules around them."""
 
-from flaxformer_edu.layers.attention import MultiHeadAttention, dot_product_attention
+from flaxformer_edu.layers.attention import KeysValues, MultiHeadAttention, Turn, dot_product_attention
 from flaxformer_edu.layers.attention_maps import attention_rollout, patch_shares
-from flaxformer_edu.layers.blocks import BlockConfig, Decoder, DecoderBlock, Encoder, EncoderBlock
+from flaxformer_edu.layers.decoder import Cache, Decoder, DecoderBlock
 from flaxformer_edu.layers.dropout import MaskSource, Randomness, RecordedMasks, drop_path, dropout, hashed_mask
-from flaxformer_edu.layers.feed_forward import FeedForward
-from flaxformer_edu.layers.masks import causal_mask, padding_mask
+from flaxformer_edu.layers.encoder import Block, BlockConfig, Encoder, EncoderBlock
+from flaxformer_edu.layers.feed_forward import ACTIVATIONS, FeedForward
+from flaxformer_edu.layers.masks import Mask, causal_mask, padding_mask
+from flaxformer_edu.layers.options import LinearOptions, layer_norm
 from flaxformer_edu.layers.patches import ConvStem, PatchEmbedding, patchify
 from flaxformer_edu.layers.positions import (
     LearnedPositions,
     Multiplied,
+    Position,
     Rotary,
     SinusoidalPositions,
     SinusoidalPositions2D,
@@ -18,23 +21,31 @@ from flaxformer_edu.layers.positions import (
 )
 
 __all__ = [
+    "ACTIVATIONS",
+    "Block",
     "BlockConfig",
+    "Cache",
     "ConvStem",
     "Decoder",
     "DecoderBlock",
     "Encoder",
     "EncoderBlock",
     "FeedForward",
+    "KeysValues",
     "LearnedPositions",
+    "LinearOptions",
+    "Mask",
     "MaskSource",
     "MultiHeadAttention",
     "Multiplied",
     "PatchEmbedding",
+    "Position",
     "Randomness",
     "RecordedMasks",
     "Rotary",
     "SinusoidalPositions",
     "SinusoidalPositions2D",
+    "Turn",
     "apply_rope",
     "attention_rollout",
     "causal_mask",
@@ -42,6 +53,7 @@ __all__ = [
     "drop_path",
     "dropout",
     "hashed_mask",
+    "layer_norm",
     "padding_mask",
     "patch_shares",
     "patchify",

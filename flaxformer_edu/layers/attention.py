@@ -1,7 +1,8 @@
 """Scaled dot-product attention, with one head and with many."""
 
 import math
-from typing import Literal, NamedTuple, Unpack
+from collections.abc import Callable
+from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,10 @@ from flaxformer_edu.errors import InputError, check_shape
 from flaxformer_edu.layers.dropout import Randomness, dropout
 from flaxformer_edu.layers.masks import Mask, check_mask
 from flaxformer_edu.layers.options import LinearOptions
-from flaxformer_edu.layers.positions import Multiplied, Position, Rotary
+from flaxformer_edu.layers.positions import Position
+
+Heads = Float[Array, "batch length head dim"]
+Turn = Callable[[Heads, Position], Heads]  # changes queries and keys by their positions: start, start + 1, ...
 
 
 def dot_product_attention(
@@ -46,7 +50,8 @@ def dot_product_attention(
 class KeysValues(NamedTuple):
     """What queries attend to, projected and cut into heads: computed once, it serves every query that follows.
 
-    Heads come before positions, as the matrix products want them: so nothing is moved when a query comes.
+    Here alone heads come before positions, as the matrix products read them: a cache in the other order is copied into
+    this one, whole, at each token that is decoded (XLA on a CPU, where that makes decoding half as slow again).
     """
 
     key: Float[Array, "batch head key dim"]
@@ -64,10 +69,12 @@ class MultiHeadAttention(nnx.Module):
     Args:
         width: of inputs and outputs; each of the `heads` works on width / heads of it.
         dropout: rate on the attention weights.
-        bias: whether the query, key and value projections have one.
-        merged: keep the three projections in one, `qkv`: the same numbers, by one matrix product instead of three.
-        output: whether the heads are mixed by a last projection.
-        rotary: what is done to queries and keys, by their positions, before they meet (`apply_rope`).
+        qkv_bias: whether the query, key and value projections have one.
+        merged_qkv: keep the three projections in one, `qkv`: the same numbers, by one matrix product instead of three.
+            It has one input, so that such a layer attends to its own sequence only.
+        output_projection: whether the heads are mixed by a last projection.
+        rotary: what is done to queries and keys, by their positions, before they meet: `Rotary()`, or any function of
+            the heads and the position of the first token.
     """
 
     def __init__(
@@ -76,24 +83,24 @@ class MultiHeadAttention(nnx.Module):
         heads: int,
         *,
         dropout: float = 0.0,
-        bias: bool = True,
-        merged: bool = False,
-        output: bool = True,
-        rotary: Rotary | Multiplied | None = None,
+        qkv_bias: bool = True,
+        merged_qkv: bool = False,
+        output_projection: bool = True,
+        rotary: Turn | None = None,
         rngs: nnx.Rngs,
         **options: Unpack[LinearOptions],
     ):
         if width % heads:
             raise InputError(f"width {width} is not divisible by {heads} heads: choose a multiple of {heads}")
         self.width, self.heads, self.dropout, self.rotary = width, heads, dropout, rotary
-        self.merged = merged
-        if merged:
-            self.qkv = nnx.Linear(width, 3 * width, use_bias=bias, rngs=rngs, **options)
+        self.merged_qkv = merged_qkv
+        if merged_qkv:
+            self.qkv = nnx.Linear(width, 3 * width, use_bias=qkv_bias, rngs=rngs, **options)
         else:
-            self.query = nnx.Linear(width, width, use_bias=bias, rngs=rngs, **options)
-            self.key = nnx.Linear(width, width, use_bias=bias, rngs=rngs, **options)
-            self.value = nnx.Linear(width, width, use_bias=bias, rngs=rngs, **options)
-        self.out = nnx.Linear(width, width, rngs=rngs, **options) if output else None
+            self.query = nnx.Linear(width, width, use_bias=qkv_bias, rngs=rngs, **options)
+            self.key = nnx.Linear(width, width, use_bias=qkv_bias, rngs=rngs, **options)
+            self.value = nnx.Linear(width, width, use_bias=qkv_bias, rngs=rngs, **options)
+        self.out = nnx.Linear(width, width, rngs=rngs, **options) if output_projection else None
 
     def __call__(
         self,
@@ -107,8 +114,9 @@ class MultiHeadAttention(nnx.Module):
     ) -> Float[Array, "batch query width"]:
         """Attend from `query` to `key` (default: to itself) and gather `value` (default: `key`).
 
-        `key` may also be what `keys_values` made of both; `start` is then the position of the first query.
-        Raises InputError for inputs of another width or rank and for masks that do not fit.
+        `key` may also be what `keys_values` made of both. `start` is the position of the first query.
+        Raises InputError for inputs of another width or rank, for masks that do not fit, and, of a layer with merged
+        projections, for a `key` that is another sequence.
         """
         return self.with_weights(query, key, value, mask, start=start, rngs=rngs)[0]
 
@@ -123,15 +131,35 @@ class MultiHeadAttention(nnx.Module):
         rngs: Randomness | None = None,
     ) -> tuple[Float[Array, "batch query width"], Float[Array, "batch head query key"]]:
         """The same, and each head's attention weights, before dropout."""
-        check_shape("query", query.shape, "batch length width", width=self.width)
-        if not isinstance(key, KeysValues):
-            key = self.keys_values(query if key is None else key, value)
-        check_shape("the keys", key.key.shape, "batch head length dim", batch=query.shape[0])
-        q = self._turned(self._heads("query", query), start)
-        k, v = (rearrange(x, "batch head key dim -> batch key head dim") for x in key)
+        q, k, v = self.project(query, key, value, start=start)
         heads, weights = dot_product_attention(q, k, v, mask, dropout_rate=self.dropout, rngs=rngs)
         mixed = rearrange(heads, "batch query head dim -> batch query (head dim)")
         return mixed if self.out is None else self.out(mixed), weights
+
+    def project(
+        self,
+        query: Float[Array, "batch query width"],
+        key: Float[Array, "batch key width"] | KeysValues | None = None,
+        value: Float[Array, "batch key width"] | None = None,
+        *,
+        start: Position = 0,
+    ) -> tuple[
+        Float[Array, "batch query head dim"], Float[Array, "batch key head dim"], Float[Array, "batch key head dim"]
+    ]:
+        """Queries, keys and values cut into heads, as `dot_product_attention` takes them; arguments as of a call."""
+        check_shape("query", query.shape, "batch length width", width=self.width)
+        if key is None and value is None:
+            q, k, v = self._heads(query, "query", "key", "value")
+            return self._turned(q, start), self._turned(k, start), v
+        if isinstance(key, KeysValues):
+            k, v = (rearrange(x, "batch head key dim -> batch key head dim") for x in key)
+        elif self.merged_qkv:
+            raise InputError("merged_qkv projects one sequence: hand in the query alone, or set merged_qkv=False")
+        else:
+            k, v = self._project_keys(query if key is None else key, value)
+        check_shape("the keys", k.shape, "batch length head dim", batch=query.shape[0])
+        (q,) = self._heads(query, "query")
+        return self._turned(q, start), k, v
 
     def keys_values(
         self,
@@ -141,23 +169,29 @@ class MultiHeadAttention(nnx.Module):
         start: Position = 0,
     ) -> KeysValues:
         """Keys and values of a sequence whose first token stands at `start`, to be attended to later, or often."""
-        value = key if value is None else value
-        batch, length, width = *key.shape[:2], self.width
-        check_shape("key", key.shape, "batch length width", width=width)
-        check_shape("value", value.shape, "batch length width", batch=batch, length=length, width=width)
-        heads = self._turned(self._heads("key", key), start), self._heads("value", value)
+        heads = self._project_keys(key, value, start)
         return KeysValues(*(rearrange(x, "batch key head dim -> batch head key dim") for x in heads))
 
-    def _heads(
-        self, name: Literal["query", "key", "value"], x: Float[Array, "batch length width"]
-    ) -> Float[Array, "batch length head dim"]:
-        if self.merged:  # compiled, one product serves all three
-            projected = jnp.split(self.qkv(x), 3, axis=-1)[("query", "key", "value").index(name)]
+    def _project_keys(
+        self, key: Float[Array, "batch key width"], value: Float[Array, "batch key width"] | None, start: Position = 0
+    ) -> tuple[Heads, Heads]:
+        check_shape("key", key.shape, "batch length width", width=self.width)
+        if value is None:
+            k, v = self._heads(key, "key", "value")
         else:
-            projected = getattr(self, name)(x)
-        return rearrange(projected, "batch length (head dim) -> batch length head dim", head=self.heads)
+            batch, length, width = key.shape
+            check_shape("value", value.shape, "batch length width", batch=batch, length=length, width=width)
+            (k,), (v,) = self._heads(key, "key"), self._heads(value, "value")
+        return self._turned(k, start), v
 
-    def _turned(
-        self, heads: Float[Array, "batch length head dim"], start: Position
-    ) -> Float[Array, "batch length head dim"]:
+    def _heads(self, x: Float[Array, "batch length width"], *names: str) -> list[Heads]:
+        """The projections of these names, cut into heads; where they are merged, one product gives them all."""
+        if self.merged_qkv:
+            parts = jnp.split(self.qkv(x), 3, axis=-1)
+            projected = [parts[("query", "key", "value").index(name)] for name in names]
+        else:
+            projected = [getattr(self, name)(x) for name in names]
+        return [rearrange(y, "batch length (head dim) -> batch length head dim", head=self.heads) for y in projected]
+
+    def _turned(self, heads: Heads, start: Position) -> Heads:
         return heads if self.rotary is None else self.rotary(heads, start)

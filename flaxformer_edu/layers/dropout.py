@@ -1,7 +1,7 @@
 """Dropout whose masks come from whatever source the caller hands in: a key, PyTorch's generator, or a recording.
 
 A layer never stores randomness. It receives `rngs`: None means evaluation, `nnx.Rngs` means fresh masks from a key,
-anything else is a `MaskSource`, which hands out the masks itself, one a call, in the order of the calls.
+anything else is a `MaskSource`, which hands out the masks itself, one per call, in the order of the calls.
 """
 
 import math
@@ -57,8 +57,8 @@ def drop_path(x: Float[Array, "batch ..."], rate: float, rngs: Randomness | None
 def hashed_mask(key: PRNGKeyArray, shape: tuple[int, ...], probability: float) -> Bool[Array, "..."]:
     """A mask of `shape`, True with `probability`, from an integer hash of (key, position).
 
-    The hash is a dozen integer operations an element, which XLA fuses into the multiplication that uses the mask, so
-    that nothing is written to memory; drawn by threefry, the same mask takes some 80 times as long on a CPU.
+    It takes a dozen integer operations per element, which XLA fuses into the multiplication that uses the mask, so that
+    nothing is written to memory; drawn by threefry, the same mask takes some 80 times as long on a CPU.
     `key` may be typed or raw.
     """
     words = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
@@ -77,7 +77,7 @@ def _avalanche(bits: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
 
 
 class RecordedMasks:
-    """Replays masks, one a call, in the order of the model's calls: PyTorch's, say, so that both sides drop the same.
+    """Replays masks, one per call, in the order of the model's calls: PyTorch's, say, so that both sides drop the same.
 
     Raises InputError where the model asks for another shape than the next mask has, or for more masks than there are.
     """
@@ -93,6 +93,7 @@ class RecordedMasks:
             raise InputError(f"the model asks for one more dropout mask, of shape {shape}, but the recording has ended")
         if mask.shape != shape:
             raise InputError(
-                f"dropout mask {index} has shape {mask.shape}, the model asks for {shape}: other order or input?"
+                f"dropout mask {index} has shape {mask.shape}, the model asks for {shape}: "
+                "is their order different, or the input?"
             )
         return mask

@@ -32,5 +32,5 @@ def check_mask(mask: Mask, scores: tuple[int, ...]) -> None:
     if not fits:
         raise InputError(
             f"mask has shape {mask.shape}, expected (query, key) or (batch, head, query, key) = {scores}, where any "
-            "axis may be 1; for a mask a batch element write mask[:, None]"
+            "axis may be 1; for a different mask per batch element write mask[:, None]"
         )

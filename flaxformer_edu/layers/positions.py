@@ -131,7 +131,7 @@ class SinusoidalPositions2D(nnx.Module):
 
 
 class LearnedPositions(nnx.Module):
-    """Adds one learned vector a position, drawn from N(0, 0.02^2), to at most `max_length` tokens."""
+    """Adds one learned vector per position, drawn from N(0, 0.02^2), to at most `max_length` tokens."""
 
     def __init__(self, max_length: int, width: int, *, rngs: nnx.Rngs, **options: Unpack[LinearOptions]):
         self.max_length, self.width, self.dtype = max_length, width, options.get("dtype")

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from flaxformer_edu.layers.options import LinearOptions
 
-UNROLL = 8  # steps a turn of the compiled loop: fewer turns are faster, and still quick to compile
+UNROLL = 8  # steps per turn of the compiled loop: fewer turns are faster, and still quick to compile
 
 
 def scan_states(

@@ -11,10 +11,17 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from flaxformer_edu.errors import InputError, check_shape
-from flaxformer_edu.layers import BlockConfig, Decoder, Randomness, SinusoidalPositions, causal_mask, dropout
-from flaxformer_edu.layers.blocks import Cache
-from flaxformer_edu.layers.options import LinearOptions
-from flaxformer_edu.layers.positions import Position
+from flaxformer_edu.layers import (
+    BlockConfig,
+    Cache,
+    Decoder,
+    LinearOptions,
+    Position,
+    Randomness,
+    SinusoidalPositions,
+    causal_mask,
+    dropout,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from flaxformer_edu.errors import InputError, check_shape
-from flaxformer_edu.layers import Randomness, dropout
-from flaxformer_edu.layers.feed_forward import ACTIVATIONS
-from flaxformer_edu.layers.options import LinearOptions
+from flaxformer_edu.layers import ACTIVATIONS, LinearOptions, Randomness, dropout
 
 GROUPS = 8  # of channels that are normalised together
 gelu = ACTIVATIONS["gelu"]

@@ -11,9 +11,8 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from flaxformer_edu.errors import InputError, check_shape
-from flaxformer_edu.layers import Randomness, causal_mask
+from flaxformer_edu.layers import LinearOptions, Randomness, causal_mask
 from flaxformer_edu.layers.convolution import convolve
-from flaxformer_edu.layers.options import LinearOptions
 
 
 def perceptron_predict(weights: Float[Array, "1 dimension"], x: Float[Array, "batch dimension"]) -> Int[Array, "batch"]:

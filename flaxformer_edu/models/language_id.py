@@ -12,8 +12,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from flaxformer_edu.errors import InputError, check_shape
-from flaxformer_edu.layers import Randomness, dropout
-from flaxformer_edu.layers.options import LinearOptions
+from flaxformer_edu.layers import LinearOptions, Randomness, dropout
 from flaxformer_edu.layers.recurrent import GRU, scan_states
 
 

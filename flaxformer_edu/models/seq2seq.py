@@ -13,18 +13,18 @@ from jaxtyping import Array, Bool, Float, Int
 from flaxformer_edu.errors import InputError, check_shape
 from flaxformer_edu.layers import (
     BlockConfig,
+    Cache,
     Decoder,
     Encoder,
+    LinearOptions,
+    Mask,
+    Position,
     Randomness,
     SinusoidalPositions,
     causal_mask,
     dropout,
     padding_mask,
 )
-from flaxformer_edu.layers.blocks import Cache
-from flaxformer_edu.layers.masks import Mask
-from flaxformer_edu.layers.options import LinearOptions
-from flaxformer_edu.layers.positions import Position
 from flaxformer_edu.models.captioning import check_ids
 
 SourceIds = Int[Array | np.ndarray, "batch source"]

@@ -11,16 +11,17 @@ from jaxtyping import Array, Float
 
 from flaxformer_edu.errors import check_shape
 from flaxformer_edu.layers import (
+    ConvStem,
     Encoder,
     LearnedPositions,
+    LinearOptions,
     PatchEmbedding,
     Randomness,
     SinusoidalPositions,
     SinusoidalPositions2D,
     dropout,
+    layer_norm,
 )
-from flaxformer_edu.layers.options import LinearOptions, layer_norm
-from flaxformer_edu.layers.patches import ConvStem
 from flaxformer_edu.models.vit_config import ViTConfig
 
 Images = Float[Array | np.ndarray, "batch height _width channel"]

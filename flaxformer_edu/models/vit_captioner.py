@@ -8,9 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.layers import Randomness
-from flaxformer_edu.layers.blocks import Cache
-from flaxformer_edu.layers.options import LinearOptions
+from flaxformer_edu.layers import Cache, LinearOptions, Randomness
 from flaxformer_edu.models.captioning import CaptioningConfig, CaptioningTransformer
 from flaxformer_edu.models.vit import VisionTransformer
 from flaxformer_edu.models.vit_config import ViTConfig

@@ -142,7 +142,7 @@ class TestRulesForAttention:
     """Heads apart, as PyTorch's tutorials have them, and query, key and value in one of our kernels."""
 
     def test_three_tensors_in_one_kernel(self):
-        model = MultiHeadAttention(4, 2, merged=True, rngs=nnx.Rngs(0))
+        model = MultiHeadAttention(4, 2, merged_qkv=True, rngs=nnx.Rngs(0))
         weights = {name: np.full((4, 4), i, np.float32) for i, name in enumerate(("q.w", "k.w", "v.w"))}
         weights |= {name: np.full(4, i, np.float32) for i, name in enumerate(("q.b", "k.b", "v.b"))}
         weights |= {"o.w": np.eye(4, dtype=np.float32), "o.b": np.zeros(4, np.float32)}

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.layers import MultiHeadAttention, causal_mask, dot_product_attention, padding_mask
+from flaxformer_edu.layers import MultiHeadAttention, Rotary, causal_mask, dot_product_attention, padding_mask
 
 
 def qkv(seed=0, length=5, heads=2, dim=4):
@@ -78,6 +78,64 @@ def test_later_tokens_do_not_change_earlier_ones_under_a_causal_mask():
     out = layer(x, mask=causal_mask(6))
     changed = layer(x.at[:, 4:].add(1.0), mask=causal_mask(6))
     np.testing.assert_array_equal(out[:, :4], changed[:, :4])
+
+
+class TestMergedProjections:
+    def pair(self, **changes):
+        """Attention with separate projections, and merged, with the same weights."""
+        separate = MultiHeadAttention(64, 4, rngs=nnx.Rngs(0), **changes)
+        merged = MultiHeadAttention(64, 4, merged_qkv=True, rngs=nnx.Rngs(1), **changes)
+        parts = (separate.query, separate.key, separate.value)
+        merged.qkv.kernel[...] = jnp.concatenate([part.kernel[...] for part in parts], axis=1)
+        merged.out.kernel[...] = separate.out.kernel[...]
+        return separate, merged
+
+    @pytest.mark.parametrize("derivative", [False, True], ids=["forward", "gradient"])
+    def test_cost_no_more_than_separate_ones(self, derivative):
+        x = jnp.ones((8, 17, 64))
+
+        def operations(layer):
+            graphdef, params = nnx.split(layer)
+
+            def loss(params, x):
+                return (nnx.merge(graphdef, params)(x) ** 2).sum()
+
+            compiled = jax.jit(jax.grad(loss, argnums=(0, 1)) if derivative else loss).lower(params, x).compile()
+            return compiled.cost_analysis()["flops"]
+
+        separate, merged = self.pair(qkv_bias=False)
+        assert operations(merged) <= operations(separate)
+        # XLA counts the one addition of the bias in full at each of its three uses
+        separate, merged = self.pair()
+        assert operations(merged) <= 1.02 * operations(separate)
+
+    @pytest.mark.parametrize("rotary", [None, Rotary()])
+    def test_give_the_same_numbers_at_once_and_from_a_cache(self, rotary):
+        separate, merged = self.pair(rotary=rotary)
+        x = jax.random.normal(jax.random.key(0), (2, 6, 64))
+        expected = separate(x, mask=causal_mask(6))
+        np.testing.assert_allclose(merged(x, mask=causal_mask(6)), expected, atol=1e-6)
+        for layer in (separate, merged):
+            last = layer(x[:, 4:], layer.keys_values(x), mask=causal_mask(6)[4:], start=4)
+            np.testing.assert_allclose(last, expected[:, 4:], atol=1e-6)
+
+    def test_are_of_one_sequence(self):
+        with pytest.raises(InputError, match="hand in the query alone"):
+            self.pair()[1](jnp.ones((1, 6, 64)), jnp.ones((1, 5, 64)))
+
+
+def test_rotary_may_be_any_function_of_heads_and_position():
+    def shift(heads, start):
+        return heads + start
+
+    layer = MultiHeadAttention(8, 2, rotary=shift, rngs=nnx.Rngs(0))
+    plain = MultiHeadAttention(8, 2, rngs=nnx.Rngs(0))
+    x = jax.random.normal(jax.random.key(0), (1, 6, 8))
+    np.testing.assert_array_equal(layer(x), plain(x))
+    q, k, v = plain.project(x)
+    turned = layer.project(x, start=3)
+    for found, expected in zip(turned, (q + 3, k + 3, v), strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.usefixtures("unchecked")

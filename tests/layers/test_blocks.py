@@ -7,7 +7,16 @@ import pytest
 from flax import nnx
 
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.layers import BlockConfig, Decoder, DecoderBlock, Encoder, EncoderBlock, FeedForward, causal_mask
+from flaxformer_edu.layers import (
+    BlockConfig,
+    Decoder,
+    DecoderBlock,
+    Encoder,
+    EncoderBlock,
+    FeedForward,
+    Rotary,
+    causal_mask,
+)
 
 CONFIG = BlockConfig(width=8, heads=2, hidden=16, dropout=0.1)
 X = jax.random.normal(jax.random.key(0), (2, 5, 8))
@@ -60,6 +69,30 @@ def test_gradients_reach_every_parameter():
         return (nnx.merge(graphdef, params)(X, memory, causal_mask(5), rngs=nnx.Rngs(1)) ** 3).sum()
 
     assert all((gradient != 0).any() for gradient in jax.tree.leaves(jax.grad(loss)(params)))
+
+
+class TestOptionsOfBothAttentionsOfADecoderBlock:
+    def block(self, **changes):
+        return DecoderBlock(BlockConfig(width=8, heads=2, hidden=16, **changes), rngs=nnx.Rngs(0))
+
+    def test_output_projection(self):
+        block = self.block(output_projection=False)
+        assert block.attention.out is block.cross_attention.out is None
+        assert block(X, X).shape == X.shape
+
+    def test_bias(self):
+        block = self.block(qkv_bias=False)
+        assert block.attention.value.bias is block.cross_attention.value.bias is None
+
+    def test_rotary_turns_the_sequence_and_not_the_memory(self):
+        turned, plain = self.block(rotary=Rotary()), self.block()
+        moved = X[:, ::-1]  # attention to a memory without positions does not see its order
+        np.testing.assert_allclose(turned(X, X), turned(X, moved), atol=1e-6)
+        assert (turned(X, X) != plain(X, X)).any()
+
+    def test_merged_projections_are_refused(self):
+        with pytest.raises(InputError, match="merged_qkv is True, but a decoder"):
+            self.block(merged_qkv=True)
 
 
 @pytest.mark.usefixtures("unchecked")

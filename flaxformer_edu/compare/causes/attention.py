@@ -128,7 +128,7 @@ def _with_projections(
     """With the weights and biases of query, key and value, side by side, changed in each attention in the scope."""
 
     def apply(attention: MultiHeadAttention) -> None:
-        layers = [attention.qkv] if attention.merged else [getattr(attention, name) for name in NAMES]
+        layers = [attention.qkv] if attention.merged_qkv else [getattr(attention, name) for name in NAMES]
         for leaf in ("kernel", "bias") if layers[0].bias is not None else ("kernel",):
             columns = jnp.concatenate([getattr(layer, leaf)[...] for layer in layers], axis=-1)
             parts = jnp.split(change(attention, columns), len(layers), axis=-1)

@@ -11,9 +11,7 @@ from flax import nnx
 from flaxformer_edu.compare.causes.trial import Case, Trial
 from flaxformer_edu.compare.sides.records import is_within
 from flaxformer_edu.convert.rules import parameter_name
-from flaxformer_edu.layers import FeedForward
-from flaxformer_edu.layers.blocks import Block
-from flaxformer_edu.layers.feed_forward import ACTIVATIONS
+from flaxformer_edu.layers import ACTIVATIONS, Block, FeedForward
 
 EPSILONS = (1e-5, 1e-6, 1e-12)
 Matrix = nnx.Linear | nnx.LinearGeneral | nnx.Conv

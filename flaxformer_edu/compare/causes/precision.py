@@ -92,9 +92,7 @@ class RoundedAttention(MultiHeadAttention):
     def with_weights(self, query: Any, key: Any = None, value: Any = None, mask: Any = None, *, start=0, rngs=None):
         """As of the class that it stands in for, in evaluation."""
         del rngs
-        keys_values = self.keys_values(query if key is None else key, value)
-        k, v = (self.rounding(rearrange(x, "batch head key dim -> batch key head dim")) for x in keys_values)
-        q = self.rounding(self._turned(self._heads("query", query), start))
+        q, k, v = (self.rounding(x) for x in self.project(query, key, value, start=start))
         _, weights = dot_product_attention(q, k, v, mask)
         heads = jnp.einsum("bhqk,bkhd->bqhd", self.rounding(weights), v)
         mixed = rearrange(heads, "batch query head dim -> batch query (head dim)")
