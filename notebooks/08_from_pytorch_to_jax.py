@@ -205,9 +205,90 @@ axis.grid(axis="y", visible=False)
 #
 # ## Layer by layer
 #
-# Now to PyTorch's side. `torch_twins` has the model as the course's students write it, and PyTorch reads the same
-# numbers from the file. `compare.models` runs both on the same images, notes what every layer gives (PyTorch's by
-# forward hooks), and lines the layers up by the same rules that converted the weights.
+# Now to PyTorch's side. This is the model as the course's students write it, and the only code that we have of it. What
+# its parts are called stands in the file's names.
+
+# %%
+if TORCH:
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+
+    class Attention(nn.Module):
+        def __init__(self, width, heads, dropout):
+            super().__init__()
+            self.query, self.key, self.value, self.proj = (nn.Linear(width, width) for _ in range(4))
+            self.attn_drop, self.heads = nn.Dropout(dropout), heads
+
+        def forward(self, x):
+            linears = (self.query, self.key, self.value)
+            q, k, v = (linear(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for linear in linears)
+            weights = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
+            return self.proj((self.attn_drop(weights) @ v).transpose(1, 2).flatten(2))
+
+    class FeedForward(nn.Module):
+        def __init__(self, width, hidden, dropout):
+            super().__init__()
+            self.fc1, self.activation = nn.Linear(width, hidden), nn.GELU()
+            self.dropout, self.fc2 = nn.Dropout(dropout), nn.Linear(hidden, width)
+
+        def forward(self, x):
+            return self.fc2(self.dropout(self.activation(self.fc1(x))))
+
+    class Block(nn.Module):
+        def __init__(self, width, heads, hidden, dropout):
+            super().__init__()
+            self.self_attn, self.ffn = Attention(width, heads, dropout), FeedForward(width, hidden, dropout)
+            self.norm_self, self.norm_ffn = nn.LayerNorm(width), nn.LayerNorm(width)
+            self.drop = nn.Dropout(dropout)
+
+        def forward(self, x):
+            x = self.norm_self(x + self.drop(self.self_attn(x)))
+            return self.norm_ffn(x + self.drop(self.ffn(x)))
+
+    class Encoder(nn.Module):
+        def __init__(self, blocks):
+            super().__init__()
+            self.layers = nn.ModuleList(blocks)
+
+        def forward(self, x):
+            for layer in self.layers:
+                x = layer(x)
+            return x
+
+    class Patches(nn.Module):
+        def __init__(self, size, channels, width):
+            super().__init__()
+            self.size, self.proj = size, nn.Linear(size * size * channels, width)
+
+        def forward(self, images):
+            return self.proj(F.unfold(images, self.size, stride=self.size).mT)
+
+    class Positions(nn.Module):
+        def __init__(self, width, dropout):
+            super().__init__()
+            self.width, self.dropout = width, nn.Dropout(dropout)
+
+        def forward(self, x):
+            place, pair = torch.arange(x.shape[1])[:, None], torch.arange(0, self.width, 2)
+            angle = place.double() * 10_000.0 ** (-pair.double() / self.width)
+            return self.dropout(x + torch.stack([angle.sin(), angle.cos()], -1).flatten(1).to(x.dtype))
+
+    class TheirViT(nn.Module):
+        def __init__(self, patch, channels, width, layers, heads, hidden, classes, dropout=0.1):
+            super().__init__()
+            self.patch_embed = Patches(patch, channels, width)
+            self.positional_encoding = Positions(width, dropout)
+            self.transformer = Encoder(Block(width, heads, hidden, dropout) for _ in range(layers))
+            self.head = nn.Linear(width, classes)
+
+        def forward(self, images):
+            return self.head(self.transformer(self.positional_encoding(self.patch_embed(images))).mean(1))
+
+
+# %% [markdown]
+# PyTorch reads the same numbers from the file. `compare.models` runs both on the same images, notes what every layer
+# gives (PyTorch's by forward hooks), and lines the layers up by the same rules that converted the weights.
 
 # %%
 batch = images[:8].astype(np.float64)
@@ -215,18 +296,12 @@ batch = images[:8].astype(np.float64)
 
 def build_theirs(weights, layers=config.layers) -> Any:
     """PyTorch's model in float64, with these weights."""
-    import torch
-
-    from flaxformer_edu.reference import torch_twins
-
-    theirs = torch_twins.VisionTransformer(8, 2, 1, config.width, layers, config.heads, config.hidden, 10)
+    theirs = TheirViT(2, 1, config.width, layers, config.heads, config.hidden, 10)
     theirs.load_state_dict({name: torch.tensor(x) for name, x in weights.items()})
     return theirs.double().eval()
 
 
 if TORCH:
-    import torch
-
     assert all((x.numpy() == weights[name]).all() for name, x in torch.load(file, weights_only=True).items())
     theirs = build_theirs(weights)
     with jax.enable_x64(True):
@@ -251,8 +326,6 @@ if TORCH:
 # %%
 reports = {}
 if TORCH:
-    from torch import nn
-
     reports["no fault"] = clean
     tanh, epsilon = build_theirs(weights), build_theirs(weights)
     tanh.transformer.layers[1].ffn.activation = nn.GELU("tanh")

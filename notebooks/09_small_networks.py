@@ -40,9 +40,8 @@ from flax import nnx
 
 from flaxformer_edu import notebook, plots
 from flaxformer_edu.commands.identify import classify, open_network
-from flaxformer_edu.data import Batches, evaluation_batches, load_digits
-from flaxformer_edu.data.words import load_words, split_of
-from flaxformer_edu.data.words.lang_id import decode_word
+from flaxformer_edu.data import Batches, decode_word, evaluation_batches, load_digits, load_words
+from flaxformer_edu.data.words import split_of
 from flaxformer_edu.layers.convolution import convolve
 from flaxformer_edu.models.course import (
     MLP,

@@ -21,9 +21,18 @@ from typing import Annotated, Literal
 from flax import nnx
 from tyro.conf import arg
 
-from flaxformer_edu.data import Batches, evaluation_batches
-from flaxformer_edu.data.text.sequences import LONGEST, Pair, generated_pairs, pair_dataset, read_pairs
-from flaxformer_edu.data.text.vocabulary import Characters, Subwords, Vocabulary
+from flaxformer_edu.data import (
+    LONGEST,
+    Batches,
+    Characters,
+    Pair,
+    Subwords,
+    Vocabulary,
+    evaluation_batches,
+    generated_pairs,
+    pair_dataset,
+    read_pairs,
+)
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models.seq2seq import Seq2SeqConfig, Seq2SeqTransformer
 from flaxformer_edu.training import LoopConfig, Optimiser, fit, recipe

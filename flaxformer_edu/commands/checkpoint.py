@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from flaxformer_edu.data import PictureReader, normalise
-from flaxformer_edu.data.images import resize_image
+from flaxformer_edu.data import PictureReader, normalise, resize_image
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.files import written_file
 from flaxformer_edu.training import open_model

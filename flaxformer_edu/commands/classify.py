@@ -19,7 +19,7 @@ from flaxformer_edu.errors import InputError
 from flaxformer_edu.files import write_json
 from flaxformer_edu.models import VisionTransformer
 
-CONSIDERED = 3  # classes shown a picture
+CONSIDERED = 3  # classes shown per picture
 
 
 def classify(

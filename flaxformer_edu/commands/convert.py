@@ -15,6 +15,7 @@ from rich.text import Text
 from flaxformer_edu import convert as conversion
 from flaxformer_edu.convert import Opened
 from flaxformer_edu.convert.layouts import LAYOUTS, find_layout
+from flaxformer_edu.convert.readers.writing import FORMATS
 from flaxformer_edu.convert.resize import Convention
 from flaxformer_edu.convert.rules import match, parameter_shapes
 from flaxformer_edu.errors import InputError
@@ -22,8 +23,6 @@ from flaxformer_edu.files import is_filled, written_folder
 from flaxformer_edu.models import VisionTransformer
 from flaxformer_edu.training.checkpoints import FOLDER
 from flaxformer_edu.training.folder import MODEL_FILE, save_model
-
-FILES = (".safetensors", ".pth", ".pt", ".bin", ".npz")
 
 
 def convert(
@@ -71,11 +70,11 @@ def _resized(opened: Opened, image_size: int, convention: Convention) -> Opened:
 
 def _target_layout(opened: Opened, target: Path, named: str | None) -> str | None:
     """The layout to write: the one that is named, the source's, or the only one there is; None for our own folder."""
-    if target.suffix not in FILES:
+    if target.suffix not in FORMATS:
         if named not in (None, "hf_vit"):
             raise InputError(
                 f"{target} would be a folder of our own, or, with --target-layout hf_vit, one for transformers: "
-                f"for {named} give a file that ends in {', '.join(FILES)}"
+                f"for {named} give a file that ends in {', '.join(FORMATS)}"
             )
         return named
     if named is not None:
@@ -126,7 +125,7 @@ def _names(model: nnx.Module, layout: str | None, weights: tuple[str, ...] = ())
 
 def _check_target(target: Path) -> None:
     """Raise InputError where the target is there already, unless it is a model that `save_model` or we left there."""
-    if target.suffix in FILES:
+    if target.suffix in FORMATS:
         if target.exists():
             raise InputError(f"{target} already exists: choose another name, or delete it first")
     elif target.is_file() or (is_filled(target) and not _is_saved_model(target)):
@@ -138,7 +137,7 @@ def _is_saved_model(folder: Path) -> bool:
 
 
 def _write(opened: Opened, target: Path, layout: str | None) -> None:
-    if layout is not None and target.suffix in FILES:
+    if layout is not None and target.suffix in FORMATS:
         target.parent.mkdir(parents=True, exist_ok=True)
         conversion.write(target, conversion.to_torch(opened.model, layout=layout))
         return

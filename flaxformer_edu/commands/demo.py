@@ -16,15 +16,15 @@ from flaxformer_edu.data import (
     ArrayDataset,
     Batches,
     CaptionDataset,
+    PictureReader,
     caption_dataset,
     decode_captions,
     evaluation_batches,
     load_coco,
     load_digits,
+    normalise,
     picture_set,
 )
-from flaxformer_edu.data.augment import normalise
-from flaxformer_edu.data.images import PictureReader
 from flaxformer_edu.models import CaptioningConfig, CaptioningTransformer, VisionTransformer, ViTConfig
 from flaxformer_edu.training import LoopConfig, Optimiser, TrainResult, fit, use_devices
 from flaxformer_edu.training.tasks import captioning, classification

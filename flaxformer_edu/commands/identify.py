@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from flaxformer_edu.models.language_id import CharRNN
 
 BUNDLED_MODEL = Path(__file__).parent.parent / "data" / "words" / "gated.safetensors"
-WORDS_A_CALL = 1024
+WORDS_PER_CALL = 1024
 
 
 def identify(
@@ -52,16 +52,14 @@ def read_words() -> tuple[str, ...]:
 
 def open_network(folder: Path | None) -> "CharRNN":
     """The network in a run's folder, or the bundled one. Raises InputError for a folder without such a network."""
-    from flaxformer_edu.convert import from_torch
-    from flaxformer_edu.convert.layouts.cs188 import LAYOUTS
-    from flaxformer_edu.convert.readers import read
-    from flaxformer_edu.data.words import ALPHABET, LANGUAGES
+    from flaxformer_edu.convert import from_torch, read
+    from flaxformer_edu.data import ALPHABET, LANGUAGES
     from flaxformer_edu.models.language_id import CharRNN, CharRNNConfig
     from flaxformer_edu.training import open_model
 
     if folder is None:
         config = CharRNNConfig.gated(alphabet=ALPHABET, languages=tuple(LANGUAGES.values()))
-        return from_torch(CharRNN, config, read(BUNDLED_MODEL), layout=LAYOUTS[CharRNN])
+        return from_torch(CharRNN, config, read(BUNDLED_MODEL), layout="cs188")
     network, _ = open_model(folder)
     if not isinstance(network, CharRNN):
         raise InputError(f"{folder} holds a {type(network).__name__}, expected a CharRNN: train.language_id makes one")
@@ -72,15 +70,15 @@ def classify(network: "CharRNN", words: Sequence[str]) -> Float[np.ndarray, "wor
     """The probabilities of the languages. Raises InputError for words that the network's alphabet cannot write."""
     import jax
 
-    from flaxformer_edu.data.words import encode_words
+    from flaxformer_edu.data import encode_words
 
     letters = encode_words(words, network.config.alphabet)
-    parts = [letters[start : start + WORDS_A_CALL] for start in range(0, len(letters), WORDS_A_CALL)]
+    parts = [letters[start : start + WORDS_PER_CALL] for start in range(0, len(letters), WORDS_PER_CALL)]
     return np.concatenate([jax.nn.softmax(network(part)) for part in parts])
 
 
 def print_table(words: Sequence[str], languages: Sequence[str], probabilities: Float[np.ndarray, "word class"]) -> None:
-    """A row a word; its likeliest language stands out."""
+    """One row per word; its likeliest language stands out."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flaxformer_edu.commands.checkpoint import open_checkpoint
-from flaxformer_edu.data.text.vocabulary import open_vocabulary
+from flaxformer_edu.data import open_vocabulary
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.files import write_json
 from flaxformer_edu.models.seq2seq import Seq2SeqTransformer

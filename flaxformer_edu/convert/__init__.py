@@ -1,6 +1,11 @@
-"""PyTorch weights in and out: rules that are their own inverse, strict both ways."""
+"""Weights of PyTorch, Hugging Face and Google in and out: rules that are their own inverse, strict both ways.
+
+`open` gives the model in any file or folder, or of a name. Step by step: `read` a file's tensors, `find_config` or your
+own configuration, `from_torch`; and back, `to_torch` and `write`. A `Layout` of `Rule`s describes a model of your own.
+"""
 
 from flaxformer_edu.convert.huggingface import open_huggingface, save_huggingface
+from flaxformer_edu.convert.layouts import find_layout
 from flaxformer_edu.convert.models import from_torch, load_weights, to_torch
 from flaxformer_edu.convert.opening import Opened, open
 from flaxformer_edu.convert.presets import find_config
@@ -14,6 +19,7 @@ __all__ = [
     "Opened",
     "Rule",
     "find_config",
+    "find_layout",
     "from_torch",
     "load_weights",
     "open",

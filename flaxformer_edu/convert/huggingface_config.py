@@ -74,9 +74,9 @@ def read_config(path: Path, described: dict[str, Any], weights: Mapping[str, Any
     """
     _check_kind(path, described)
     values = {field.ours: _value(path, described, name, field) for name, field in FIELDS.items()}
-    found = sum(name.endswith("layernorm_before.weight") for name in weights)
-    if found != values["layers"]:
-        raise InputError(f"{path}: num_hidden_layers is {values['layers']}, but the weights have {found} layers")
+    layers = sum(name.endswith("layernorm_before.weight") for name in weights)
+    if layers != values["layers"]:
+        raise InputError(f"{path}: num_hidden_layers is {values['layers']}, but the weights have {layers} layers")
     classifier = any(name.startswith("classifier.") for name in weights)
     pooler = not classifier and any(name.startswith("pooler.") for name in weights)
     return ViTConfig.b16(

@@ -57,7 +57,7 @@ def fill(
     tensors = {name: as_numpy(tensor) for name, tensor in weights.items()}
     matches = match(layout, shapes)
     check(matches, tensors, shapes, layout)
-    arrays = {name: array for found in matches for name, array in found.to_ours(tensors, shapes).items()}
+    arrays = {name: array for matched in matches for name, array in matched.to_ours(tensors, shapes).items()}
     for path, variable in variables.items():
         name = parameter_name(path)
         variables[path] = variable.replace(make(arrays[name], shapes[name].dtype))
@@ -72,7 +72,7 @@ def to_torch(model: nnx.Module, *, layout: str | Layout) -> dict[str, np.ndarray
     layout = find_layout(layout, model) if isinstance(layout, str) else layout
     arrays = {parameter_name(path): variable[...] for path, variable in nnx.to_flat_state(nnx.state(model))}
     matches = match(layout, parameter_shapes(model))
-    return {name: tensor for found in matches for name, tensor in found.to_torch(arrays).items()}
+    return {name: tensor for matched in matches for name, tensor in matched.to_torch(arrays).items()}
 
 
 def as_numpy(tensor: Any) -> np.ndarray:

@@ -155,10 +155,10 @@ def within(torch: str, ours: str, rules: Iterable[Rule]) -> tuple[Rule, ...]:
 def match(layout: Layout, shapes: Shapes) -> list[Match]:
     """Apply the layout's rules to a model's parameters. Raises ConversionError unless each is used exactly once."""
     matches = apply(layout, shapes)
-    claimed = Counter(name for found in matches for name in found.ours)
-    used = Counter(name for found in matches for name in found.torch)
-    problems = [f"no rule makes our parameter {name}" for name in shapes if name not in claimed]
-    problems += [f"{count} rules make our parameter {name}" for name, count in claimed.items() if count > 1]
+    made = Counter(name for matched in matches for name in matched.ours)
+    used = Counter(name for matched in matches for name in matched.torch)
+    problems = [f"no rule makes our parameter {name}" for name in shapes if name not in made]
+    problems += [f"{count} rules make our parameter {name}" for name, count in made.items() if count > 1]
     problems += [f"{count} rules use the tensor {name}" for name, count in used.items() if count > 1]
     if problems:
         raise ConversionError("the layout does not fit the model:\n  " + "\n  ".join(problems))
@@ -167,36 +167,36 @@ def match(layout: Layout, shapes: Shapes) -> list[Match]:
 
 def apply(layout: Layout, shapes: Shapes) -> list[Match]:
     """Each rule, for each way of putting numbers for its wildcards such that all its parameters exist."""
-    return [found for rule in layout.rules for found in _match_rule(rule, shapes)]
+    return [matched for rule in layout.rules for matched in _match_rule(rule, shapes)]
 
 
 def _match_rule(rule: Rule, shapes: Shapes) -> list[Match]:
     templates = alternatives(rule.ours)
     expression = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>\\d+)", re.escape(templates[0]))
-    found = []
+    matches = []
     for name in shapes:
         numbers = re.fullmatch(expression, name)
         if numbers is not None:
             ours = tuple(template.format(**numbers.groupdict()) for template in templates)
             torch = tuple(template.format(**numbers.groupdict()) for template in alternatives(rule.torch))
             if all(name in shapes for name in ours):
-                found.append(Match(torch, ours, rule.pattern, rule.sizes))
-    return found
+                matches.append(Match(torch, ours, rule.pattern, rule.sizes))
+    return matches
 
 
 def check(matches: list[Match], weights: Mapping[str, np.ndarray], shapes: Shapes, layout: Layout) -> None:
     """Raise one ConversionError listing every tensor missing, unused, misshapen or of a type that would lose digits."""
-    wanted = {name: found for found in matches for name in found.torch}
+    wanted = {name: matched for matched in matches for name in matched.torch}
     unused = [n for n in weights if n not in wanted and not any(fnmatchcase(n, pattern) for pattern in layout.ignore)]
     problems, narrowed = [], []
-    for name, found in wanted.items():
+    for name, matched in wanted.items():
         if name not in weights:
             near = get_close_matches(name, unused, n=1)
             problems.append(f"missing    {name}" + (f" (unused and similar: {near[0]})" if near else ""))
             continue
-        given, expected, dtype = weights[name], found.torch_shape(shapes), shapes[found.ours[0]].dtype
+        given, expected, dtype = weights[name], matched.torch_shape(shapes), shapes[matched.ours[0]].dtype
         if given.shape != expected:
-            problems.append(f"misshapen  {name}: {given.shape} given, {expected} expected for {', '.join(found.ours)}")
+            problems.append(f"misshapen  {name}: {given.shape} given, {expected} expected for {', '.join(matched.ours)}")
         elif not np.can_cast(given.dtype, dtype, "safe"):
             narrowed.append(f"wrong type {name}: {given.dtype} does not fit into {dtype} (cast it, or set param_dtype)")
     for name in unused:

@@ -2,6 +2,9 @@
 
 Every loader returns whole arrays, checked; `Batches` cuts them into batches that depend on nothing but (seed, step);
 `augment` normalises and augments them on the device.
+
+Rooms: `image_sets` (digits, MNIST, CIFAR-10), `captions` (COCO, and drawn pictures), `words` (of five languages),
+`text` (pairs of texts, and vocabularies), `formats` (files from elsewhere); `sources` lists all sets by name.
 """
 
 from flaxformer_edu.data.arrays import ArrayDataset, Dataset, stratified_split
@@ -10,29 +13,48 @@ from flaxformer_edu.data.batches import Batches, evaluation_batches
 from flaxformer_edu.data.captions.coco import load_coco
 from flaxformer_edu.data.captions.dataset import CaptionDataset, caption_dataset, decode_captions
 from flaxformer_edu.data.captions.drawn import picture_set, write_pictures
-from flaxformer_edu.data.image_sets.cifar10 import load_cifar10
 from flaxformer_edu.data.image_sets.digits import load_digits
-from flaxformer_edu.data.image_sets.mnist import load_mnist
-from flaxformer_edu.data.images import PictureReader, read_images
+from flaxformer_edu.data.image_sets.loading import load_cifar10, load_mnist
+from flaxformer_edu.data.images import PictureReader, read_images, resize_image
 from flaxformer_edu.data.prefetch import prefetch
 from flaxformer_edu.data.records import RecordBatches, RecordDataset
-from flaxformer_edu.data.text.sequences import generated_pairs, pair_dataset, read_pairs
-from flaxformer_edu.data.text.vocabulary import Characters, Subwords, open_vocabulary
-from flaxformer_edu.data.words.lang_id import load_lang_id
+from flaxformer_edu.data.sources import SOURCES, source_named
+from flaxformer_edu.data.text.sequences import LONGEST, Pair, generated_pairs, pair_dataset, read_pairs
+from flaxformer_edu.data.text.vocabulary import (
+    Characters,
+    Subwords,
+    Vocabulary,
+    decode_texts,
+    encode_texts,
+    open_vocabulary,
+)
+from flaxformer_edu.data.words import ALPHABET, LANGUAGES, encode_words, load_words
+from flaxformer_edu.data.words.lang_id import decode_word, load_lang_id
+from flaxformer_edu.files import cache_folder
 
 __all__ = [
+    "ALPHABET",
+    "LANGUAGES",
+    "LONGEST",
+    "SOURCES",
     "ArrayDataset",
     "Batches",
     "CaptionDataset",
     "Characters",
     "Dataset",
+    "Pair",
     "PictureReader",
     "RecordBatches",
     "RecordDataset",
     "Subwords",
+    "Vocabulary",
     "cache_folder",
     "caption_dataset",
     "decode_captions",
+    "decode_texts",
+    "decode_word",
+    "encode_texts",
+    "encode_words",
     "evaluation_batches",
     "generated_pairs",
     "load_cifar10",
@@ -40,6 +62,7 @@ __all__ = [
     "load_digits",
     "load_lang_id",
     "load_mnist",
+    "load_words",
     "normalise",
     "open_vocabulary",
     "pair_dataset",
@@ -49,6 +72,8 @@ __all__ = [
     "random_flip",
     "read_images",
     "read_pairs",
+    "resize_image",
+    "source_named",
     "stratified_split",
     "write_pictures",
 ]

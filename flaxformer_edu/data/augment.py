@@ -14,7 +14,7 @@ MNIST_MEAN, MNIST_STD = (0.1307,), (0.3081,)
 def normalise(
     images: Shaped[Array | np.ndarray, "batch height width channel"], mean: Sequence[float], std: Sequence[float]
 ) -> Float[Array, "batch height width channel"]:
-    """`(images / 255 - mean) / std` in float32, of pixels from 0 to 255, one mean and std a channel (or for all)."""
+    """`(images / 255 - mean) / std` in float32, of pixels from 0 to 255, one mean and std per channel (or for all)."""
     return (jnp.asarray(images, jnp.float32) / 255 - jnp.asarray(mean)) / jnp.asarray(std)
 
 

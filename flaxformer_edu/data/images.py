@@ -74,7 +74,7 @@ def fetch(url: str, timeout: float = TIMEOUT) -> bytes:
             if len(content) <= _LARGEST_FILE and answer.length:  # of what was announced, some is missing
                 raise IncompleteRead(content, answer.length)
     except (OSError, HTTPException, ValueError) as error:
-        raise InputError(f"cannot fetch {url} within {timeout:g} s a step ({error})") from error
+        raise InputError(f"cannot fetch {url} within {timeout:g} s per step ({error})") from error
     if len(content) > _LARGEST_FILE:
         raise InputError(f"{url} is larger than {_LARGEST_FILE / 1e6:.0f} MB, too large for a picture")
     return content

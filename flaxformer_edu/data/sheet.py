@@ -17,7 +17,7 @@ from flaxformer_edu.errors import InputError
 from flaxformer_edu.files import written_file
 
 _COLUMNS = 6
-_TEXT_WIDTH = 24  # letters a line under a tile
+_TEXT_WIDTH = 24  # letters per line under a tile
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,8 @@ from flaxformer_edu.data.arrays import ArrayDataset
 from flaxformer_edu.data.captions.coco import load_coco
 from flaxformer_edu.data.captions.coco_download import fetch_coco
 from flaxformer_edu.data.captions.drawn import default_folder, picture_set, write_pictures
-from flaxformer_edu.data.image_sets.cifar10 import load_cifar10
 from flaxformer_edu.data.image_sets.digits import load_digits
-from flaxformer_edu.data.image_sets.mnist import load_mnist
+from flaxformer_edu.data.image_sets.loading import load_cifar10, load_mnist
 from flaxformer_edu.data.image_sets.prepared import prepare, prepared_folder
 from flaxformer_edu.data.words.lang_id import load_lang_id
 from flaxformer_edu.errors import InputError

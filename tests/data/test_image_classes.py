@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flaxformer_edu.data import load_cifar10, load_mnist
 from flaxformer_edu.data.formats.pickles import load_arrays
-from flaxformer_edu.data.image_sets.cifar10 import load_cifar10
-from flaxformer_edu.data.image_sets.mnist import load_mnist, read_idx
+from flaxformer_edu.data.image_sets.mnist import read_idx
 from flaxformer_edu.data.words.lang_id import decode_word, load_lang_id
 from flaxformer_edu.errors import InputError
 

@@ -48,7 +48,7 @@ def translate(
     beam: int = 1,
     json: Annotated[Path | None, arg(metavar="FILE")] = None,
 ) -> int:
-    """Turn texts into others, with a model trained by `python -m train.seq2seq --out FOLDER`.
+    """Translate texts, with a model trained by `python -m train.seq2seq --out FOLDER`.
 
     For example:
     $ flaxformer-edu translate --checkpoint runs/dates "the 3rd of may 1998" "friday 5 june 2026"

@@ -36,7 +36,7 @@ def convert(
         preset: the Vision Transformer in a bare file (b16, b32, l16, s16, ti16, scratch, ...); otherwise the one that
             fits.
         target_layout: whose names to write; otherwise the source's.
-        image_size: resample the positions for images of so many pixels a side.
+        image_size: resample the positions for images of this size, in pixels.
         resize: as timm does it (antialiased), as transformers does (plain), or as Google did (linear).
         verbose: print a table of what went where.
         dry_run: print the table, and write nothing.
@@ -76,7 +76,7 @@ def compare(
         theirs: the file of the PyTorch model's weights; without --torch-model, what --record wrote.
         ours: the folder that training or `convert` wrote to.
         torch_model: package.module:factory, where factory() makes the PyTorch model.
-        input: a .npy file for each of the model's arguments; images are batch, height, width, channel.
+        input: one .npy file for each of the model's arguments; images are batch, height, width, channel.
         record: only run theirs, and write what it computes to this .npz file.
         layout: whose names the PyTorch model has (torchvision, timm, hf_vit, cs231n, ...); otherwise seen from them.
         tolerance: of the largest difference, relative to a layer's largest value; otherwise that of the type.

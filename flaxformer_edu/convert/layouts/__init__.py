@@ -65,5 +65,5 @@ def _variants(name: str, model: nnx.Module) -> tuple[Layout, ...]:
 
 
 def _shared_names(layout: Layout, model: nnx.Module, weights: Iterable[str]) -> int:
-    expected = {name for found in apply(layout, parameter_shapes(model)) for name in found.torch}
+    expected = {name for matched in apply(layout, parameter_shapes(model)) for name in matched.torch}
     return len(expected.intersection(weights))

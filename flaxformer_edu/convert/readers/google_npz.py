@@ -1,4 +1,4 @@
-"""NumPy's .npz files, as Google publishes its Vision Transformers: zip files of one array a member, no pickles."""
+"""NumPy's .npz files, as Google publishes its Vision Transformers: zip files of one array per member, no pickles."""
 
 import io
 import math

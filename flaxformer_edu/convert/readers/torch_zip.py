@@ -66,14 +66,14 @@ def find_weights(content: Any) -> dict[str, Tensor]:
         if not isinstance(content, dict) or _is_weights(content):
             break
         distinct = {id(value): (name, value) for name, value in content.items()}  # a pickle can repeat one for free
-        found = [name for name in WEIGHTS if isinstance(content.get(name), dict)][:1]
-        found = found or [name for name, value in distinct.values() if _is_weights(value)]
-        if len(found) > 1:
-            candidates = ", ".join(f"{name!r:.40}" for name in found[:5])
+        entries = [name for name in WEIGHTS if isinstance(content.get(name), dict)][:1]
+        entries = entries or [name for name, value in distinct.values() if _is_weights(value)]
+        if len(entries) > 1:
+            candidates = ", ".join(f"{name!r:.40}" for name in entries[:5])
             raise Refused(f"its entries {candidates} are all weights, and only one can be meant")
-        if not found:
+        if not entries:
             break
-        content = content[found[0]]
+        content = content[entries[0]]
     if not _is_weights(content):
         raise Refused(f"it holds {_describe(content)}, not a dictionary of tensors by name")
     return content

@@ -29,14 +29,9 @@ def write(path: str | os.PathLike[str], weights: Mapping[str, Any]) -> None:
     Raises `InputError` for another ending, a missing folder, or an array whose type the format does not have.
     """
     path = Path(path)
-    formats: dict[str, tuple[Callable[[Path, dict[str, np.ndarray]], None], set[str]]] = {
-        ".safetensors": (_write_safetensors, set(SAFETENSORS.values())),
-        **dict.fromkeys((".pth", ".pt", ".bin"), (_write_torch, set(STORAGES))),
-        ".npz": (_write_npz, set(DTYPES) - {"bfloat16"}),
-    }
-    if path.suffix not in formats or not path.parent.is_dir():
-        raise InputError(f"cannot write {path}: its folder must exist and its name end in {', '.join(formats)}")
-    save, types = formats[path.suffix]
+    if path.suffix not in FORMATS or not path.parent.is_dir():
+        raise InputError(f"cannot write {path}: its folder must exist and its name end in {', '.join(FORMATS)}")
+    save, types = FORMATS[path.suffix]
     arrays = {name: np.asarray(array, order="C") for name, array in weights.items()}
     strange = [f"{name} ({array.dtype})" for name, array in arrays.items() if not _fits(name, array, types)]
     if strange:
@@ -108,3 +103,11 @@ def _plain(value: str | int | tuple[int, ...] | bool) -> bytes:
 def _tuple(*values: bytes) -> bytes:
     """The instructions that make a tuple of what these make."""
     return pickle.MARK + b"".join(values) + pickle.TUPLE
+
+
+# By a name's ending, what writes such a file, and the types that it can hold.
+FORMATS: dict[str, tuple[Callable[[Path, dict[str, np.ndarray]], None], set[str]]] = {
+    ".safetensors": (_write_safetensors, set(SAFETENSORS.values())),
+    **dict.fromkeys((".pth", ".pt", ".bin"), (_write_torch, set(STORAGES))),
+    ".npz": (_write_npz, set(DTYPES) - {"bfloat16"}),
+}

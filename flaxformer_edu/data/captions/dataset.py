@@ -14,10 +14,10 @@ SPECIAL_WORDS = ("<NULL>", "<START>", "<END>", "<UNK>")
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionDataset:
-    """`captions` (example, length) of word ids, the picture of each, and tables with one row a picture.
+    """`captions` (example, length) of word ids, the picture of each, and tables with one row per picture.
 
-    A table is, for example, `features` (picture, width) or `images` (picture, height, width, 3): it is kept once a
-    picture and not once a caption, which for COCO is the difference between 170 MB and 820 MB.
+    A table is, for example, `features` (picture, width) or `images` (picture, height, width, 3): it is kept once per
+    picture and not once per caption, which for COCO is the difference between 170 MB and 820 MB.
     """
 
     name: str
@@ -36,7 +36,7 @@ class CaptionDataset:
 
 
 def caption_dataset(data: dict[str, Any], split: Literal["train", "val"], **tables: np.ndarray) -> CaptionDataset:
-    """One split of what `load_coco` returns; its `features` unless other tables are given, one row a picture each."""
+    """One split of what `load_coco` returns; its `features` unless other tables are given, one row per picture each."""
     pictures = len(data[f"{split}_features"])
     for key, table in tables.items():
         if len(table) != pictures:

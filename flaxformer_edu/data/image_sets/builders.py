@@ -14,9 +14,9 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.checksums import UrlInfo
 from tensorflow_datasets.core.utils import Size
 
+from flaxformer_edu.data.image_sets import PREPARED_VERSION
 from flaxformer_edu.data.image_sets.cifar10 import CIFAR10_BINARY, CIFAR10_CLASSES
 from flaxformer_edu.data.image_sets.mnist import MNIST_FILES, read_idx
-from flaxformer_edu.data.image_sets.prepared import PREPARED_VERSION
 from flaxformer_edu.download import RemoteFile
 from flaxformer_edu.errors import InputError
 

@@ -19,17 +19,8 @@ CIFAR10_BINARY = RemoteFile(
 _FILES = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
 
 
-def load_cifar10(folder: str | Path | None = None) -> dict[str, ArrayDataset]:
-    """Splits `train` (50,000) and `test` (10,000): `images` uint8 (example, 32, 32, 3) and `labels` int32.
-
-    `folder` is an unpacked `cifar-10-batches-py`, or the one around it. Without it the set is downloaded once by a
-    tensorflow-datasets builder and kept in the cache; order and content are the same.
-    Raises `InputError`, naming the file, where one is missing or damaged.
-    """
-    if folder is None:
-        from flaxformer_edu.data.image_sets.prepared import load_prepared
-
-        return load_prepared("cifar10")
+def read_folder(folder: str | Path) -> dict[str, ArrayDataset]:
+    """Both splits of an unpacked `cifar-10-batches-py`, or of the folder around it: what `load_cifar10` returns."""
     folder = Path(folder)
     inner = folder / "cifar-10-batches-py"
     folder = inner if inner.is_dir() else folder

@@ -25,17 +25,8 @@ MNIST_FILES = tuple(
 _PREFIXES = {"train": "train", "test": "t10k"}
 
 
-def load_mnist(path: str | Path | None = None) -> dict[str, ArrayDataset]:
-    """Splits `train` (60,000) and `test` (10,000): `images` uint8 (example, 28, 28, 1) and `labels` int32.
-
-    `path` is a folder with the four idx files, gzipped or not, or CS188's `mnist.npz`. Without it the set is
-    downloaded once by a tensorflow-datasets builder and kept in the cache.
-    Raises `InputError`, naming the file, where one is missing or damaged.
-    """
-    if path is None:
-        from flaxformer_edu.data.image_sets.prepared import load_prepared
-
-        return load_prepared("mnist")
+def read_path(path: str | Path) -> dict[str, ArrayDataset]:
+    """Both splits of a folder with the four idx files, or of CS188's `mnist.npz`: what `load_mnist` returns."""
     path = Path(path)
     if path.is_file():
         return {split: _from_npz(path, split) for split in _PREFIXES}

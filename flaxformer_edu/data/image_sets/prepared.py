@@ -9,14 +9,13 @@ import numpy as np
 from rich.console import Console
 
 from flaxformer_edu.data.arrays import ArrayDataset
-from flaxformer_edu.data.image_sets import cifar10, mnist
+from flaxformer_edu.data.image_sets import PREPARED_VERSION, cifar10, mnist
 from flaxformer_edu.data.records import RecordDataset
 from flaxformer_edu.download import download
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.files import cache_folder
 
 SPLITS: tuple[Literal["train"], Literal["test"]] = ("train", "test")
-PREPARED_VERSION = "1.0.0"
 Name = Literal["cifar10", "mnist"]
 _NAMED = {"cifar10": cifar10.image_dataset, "mnist": mnist.image_dataset}
 

@@ -139,7 +139,7 @@ def require_tokenizers() -> Any:
 def encode_texts(
     texts: Sequence[str], vocabulary: Vocabulary, *, start: bool = False
 ) -> Int[np.ndarray, "text length"]:
-    """A row a text: with `start` the start token, then its own and the end token, and padding to the longest."""
+    """One row per text: with `start` the start token, then its own and the end token, and padding to the longest."""
     rows = [[*[START] * start, *vocabulary.encode(text), END] for text in texts]
     ids = np.full((len(rows), max(map(len, rows), default=0)), PADDING, np.int32)
     for place, row in zip(ids, rows, strict=True):

@@ -7,7 +7,7 @@ import gzip
 
 from flaxformer_edu.data.words import ALPHABET, LANGUAGES, WORDS_FILE
 
-WORDS = 13_000  # a language
+WORDS = 13_000  # per language
 LENGTHS = range(2, 13)
 DISTINCT = 10  # how many times as frequent a word must be in its language as in each of the others
 
@@ -32,7 +32,7 @@ def collect() -> dict[str, list[str]]:
 
 
 def main() -> None:
-    """Write the file: for each language a line with `#` and its code, then a line a word."""
+    """Write the file: for each language a line with `#` and its code, then one line per word."""
     lines = [line for code, words in collect().items() for line in (f"# {code}", *words)]
     content = gzip.compress("\n".join([*lines, ""]).encode(), mtime=0)
     WORDS_FILE.write_bytes(content)
