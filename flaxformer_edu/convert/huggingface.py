@@ -39,9 +39,7 @@ def read_huggingface(folder: str | Path) -> tuple[ViTConfig, dict[str, Any], dic
     return config, notes | _read_pixels(path.with_name(PREPROCESSOR)), weights
 
 
-def save_huggingface(
-    folder: str | Path, model: VisionTransformer, notes: Mapping[str, Any] | None = None
-) -> None:
+def save_huggingface(folder: str | Path, model: VisionTransformer, notes: Mapping[str, Any] | None = None) -> None:
     """Write a folder that transformers opens: `AutoModelForImageClassification.from_pretrained(folder)`.
 
     Of the notes `class_names`, `mean` and `std` are kept. Rates that transformers does not have (of hidden features, of

@@ -196,7 +196,9 @@ def check(matches: list[Match], weights: Mapping[str, np.ndarray], shapes: Shape
             continue
         given, expected, dtype = weights[name], matched.torch_shape(shapes), shapes[matched.ours[0]].dtype
         if given.shape != expected:
-            problems.append(f"misshapen  {name}: {given.shape} given, {expected} expected for {', '.join(matched.ours)}")
+            problems.append(
+                f"misshapen  {name}: {given.shape} given, {expected} expected for {', '.join(matched.ours)}"
+            )
         elif not np.can_cast(given.dtype, dtype, "safe"):
             narrowed.append(f"wrong type {name}: {given.dtype} does not fit into {dtype} (cast it, or set param_dtype)")
     for name in unused:
