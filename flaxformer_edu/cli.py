@@ -34,6 +34,23 @@ def verify(
     return run(edition, json)
 
 
+def doctor(json: Annotated[Path | None, arg(metavar="FILE")] = None) -> int:
+    """Say what runs here, on one page for a bug report, and whether its compiler computes what it should.
+
+    The exit status is 1 where it does not, and the line that cures it is printed.
+
+    For example:
+    $ flaxformer-edu doctor
+    $ flaxformer-edu doctor --json doctor.json
+
+    Args:
+        json: also write the page to this file.
+    """
+    from flaxformer_edu.commands.doctor import run
+
+    return run(json)
+
+
 def demo(out: Annotated[Path, arg(metavar="FOLDER")] = Path("demo_output")) -> int:
     """Verify, train a captioner and a Vision Transformer, and draw pictures: two minutes, no data, no network.
 
@@ -49,7 +66,7 @@ def demo(out: Annotated[Path, arg(metavar="FOLDER")] = Path("demo_output")) -> i
     return run(out)
 
 
-COMMANDS = (verify, demo, data, caption, translate, classify, explain, identify, convert, compare)
+COMMANDS = (verify, doctor, demo, data, caption, translate, classify, explain, identify, convert, compare)
 
 
 def main() -> None:

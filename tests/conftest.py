@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import jax
 import jaxtyping
 import pytest
@@ -21,6 +22,10 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 jax.config.update("jax_disable_most_optimizations", True)  # most of the suite's time would go into compiling
 jax.config.update("jax_default_matmul_precision", "highest")
+
+# The same examples in every run, and no clock: two runs of the suite say the same.
+hypothesis.settings.register_profile("suite", derandomize=True, database=None, deadline=None, max_examples=30)
+hypothesis.settings.load_profile("suite")
 
 
 @pytest.fixture(autouse=True)

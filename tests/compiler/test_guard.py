@@ -11,6 +11,8 @@ from flaxformer_edu.compiler import JAXLIB, VARIABLE, YNNPACK, CompilerWarning, 
 REPORT = "import os, flaxformer_edu; print(os.environ.get('XLA_FLAGS'))"
 OPEN = "import jax; jax.devices()"
 
+pytestmark = pytest.mark.no_nnx
+
 wrong_release = pytest.mark.skipif(not faults(), reason=f"no fault of jaxlib {JAXLIB} is known")
 
 
