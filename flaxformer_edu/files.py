@@ -13,6 +13,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -57,8 +58,8 @@ def is_filled(folder: Path) -> bool:
 def written_file(target: AnyPath) -> Iterator[Path]:
     """The path to write a file to: a hidden one beside `target`, which it replaces if all went well.
 
-    Folders above it are made. Of a link, the file that it leads to is replaced; a device or a pipe is written to as it
-    is. Raises InputError where the target is a folder or cannot be written, with the remedy.
+    Folders above it are made. Of a link, the file that it leads to is replaced; into a device or a pipe the content is
+    copied at the end. Raises InputError where the target is a folder or cannot be written, with the remedy.
     """
     shown, target = target, Path(os.path.realpath(target))
     with _explained(shown):
@@ -68,7 +69,10 @@ def written_file(target: AnyPath) -> Iterator[Path]:
         if kind is not None and not os.access(target, os.W_OK):
             raise InputError(f"{shown} is write-protected: choose another name")
         if kind is not None and not stat.S_ISREG(kind):
-            yield target
+            with TemporaryDirectory() as folder:  # not given away itself: some libraries put a file in its place
+                yield (draft := Path(folder) / f"draft{target.suffix}")
+                with draft.open("rb") as source, target.open("wb") as device:
+                    shutil.copyfileobj(source, device)
             return
         with _draft_beside(target) as draft:
             yield draft

@@ -1,6 +1,11 @@
 """Writing: PyTorch, safetensors and our own reader give back the same names, types, shapes and bits."""
 
+import os
+import re
+import subprocess
+import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import ml_dtypes
@@ -93,9 +98,40 @@ def test_a_file_may_replace_the_one_its_arrays_come_from(tmp_path: Path, name: s
 
 def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path):
     (tmp_path / "w.pth").mkdir()
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(InputError, match=r"w\.pth is a folder: choose the name of a file"):
         write(tmp_path / "w.pth", {"a": np.ones(2)})
     assert [file.name for file in tmp_path.iterdir()] == ["w.pth"]
+
+
+@pytest.mark.parametrize("ending", [".pth", ".safetensors", ".npz"])
+def test_a_pipe_stays_a_pipe(tmp_path: Path, ending: str):
+    os.mkfifo(tmp_path / f"w{ending}")
+    with ThreadPoolExecutor() as pool:
+        content = pool.submit((tmp_path / f"w{ending}").read_bytes)
+        write(tmp_path / f"w{ending}", {"a": np.ones(100_000)})
+        (tmp_path / f"copy{ending}").write_bytes(content.result())
+    assert (tmp_path / f"w{ending}").is_fifo()
+    assert read(tmp_path / f"copy{ending}")["a"].sum() == 100_000
+
+
+@pytest.mark.parametrize("ending", [".pth", ".safetensors", ".npz"])
+def test_a_full_disk_is_named(tmp_path: Path, ending: str):
+    """The process may write 1,000 bytes in a file, and no more: what a full disk is to a program."""
+    program = """if True:
+        import resource, signal, sys
+        import numpy as np
+        from flaxformer_edu.convert.readers import write
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, 1_000))
+        try:
+            write(sys.argv[1], {"a": np.ones(100_000)})
+        except ValueError as error:
+            print(error)
+    """
+    command = [sys.executable, "-c", program, str(tmp_path / f"w{ending}")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert re.match(rf"{tmp_path}/w\{ending} cannot be written \(.*File too large", done.stdout)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
