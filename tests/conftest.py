@@ -24,7 +24,7 @@ jax.config.update("jax_disable_most_optimizations", True)  # most of the suite's
 jax.config.update("jax_default_matmul_precision", "highest")
 
 # The same examples in every run, and no clock: two runs of the suite say the same.
-hypothesis.settings.register_profile("suite", derandomize=True, database=None, deadline=None, max_examples=30)
+hypothesis.settings.register_profile("suite", derandomize=True, database=None, deadline=None)
 hypothesis.settings.load_profile("suite")
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from rich.console import Console
 
 from flaxformer_edu import canaries, compiler
-from flaxformer_edu.data.cache import cache_folder
+from flaxformer_edu.files import cache_folder
 
 PACKAGES = ("flaxformer-edu", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 EXTRAS = ("torch", "grain", "tensorboardX", "sacrebleu", "tokenizers", "huggingface_hub", "jupytext")
