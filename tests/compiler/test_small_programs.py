@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 pytestmark = pytest.mark.no_nnx
@@ -70,6 +70,7 @@ REDUCTIONS = {"sum": jnp.sum, "mean": jnp.mean, "max": jnp.max, "logsumexp": jax
     axis=st.sampled_from([-1, 0, -2, (0, -1), None]),
     keepdims=st.booleans(),
 )
+@example(shape=(64, 128), matrix="equal", factor="the rows", reduction="sum", axis=-1, keepdims=False)
 def test_product_broadcast_product_and_reduction(shape, matrix, factor, reduction, axis, keepdims) -> None:
     def program(rows, number):
         product = rows @ matrices(rows, number)[matrix]
