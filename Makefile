@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-all notebooks notebooks-check check clean
+.PHONY: help demo test test-all test-jax notebooks notebooks-check check clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/'
@@ -47,6 +47,25 @@ test: .venv/.test   ## install with PyTorch, then run the suite: whole, and in F
 test-all: .venv/.test   ## the suite with the long forms of its tests, all of it in both modes
 	@$(call SUITE,slow or not slow,slow or not slow)
 
+# Another jax in an environment of its own, without PyTorch, which may have no build for that Python: the files of tests
+# that import it, or its twins, stay out. pyenv's `python3.13` answers only where that version is switched on.
+JAX ?= 0.11.2
+JAX_ENV := .venv-jax-$(JAX)-$(notdir $(PYTHON))
+JAX_ROOMS := $(addprefix tests/,compiler layers models training decode)
+
+$(JAX_ENV)/.ready: pyproject.toml
+	@python=$(PYTHON); $$python --version >/dev/null 2>&1 || \
+	    python=$$(ls -d "$$(pyenv root)"/versions/*/bin/$(PYTHON) 2>/dev/null | tail -n 1); \
+	[ -n "$$python" ] || { echo "there is no $(PYTHON) here; say which one to use: make test-jax PYTHON=python3.12 ..."; exit 1; }; \
+	$$python -m venv $(JAX_ENV)
+	$(JAX_ENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+	    --editable '.[pytest]' jax==$(JAX) jaxlib==$(JAX)
+	@touch $@
+
+test-jax: $(JAX_ENV)/.ready   ## what needs no PyTorch, long forms too, with another jax: make test-jax JAX=0.11.2 PYTHON=python3.13
+	$(JAX_ENV)/bin/python -m pytest -n $(JOBS) --dist loadfile -p no:cacheprovider -m 'slow or not slow' $(JAX_ROOMS) \
+	    $$(grep -rlE '^ *(from|import) (torch|tests\.twins|twins)' $(JAX_ROOMS) | sed 's/^/--ignore=/')
+
 notebooks: .venv/.notebooks   ## execute the notebooks from their sources, and write their .ipynb
 	$(BIN)/python notebooks/run.py
 
@@ -58,4 +77,4 @@ check: .venv/.dev   ## lint and types
 	$(BIN)/pyright
 
 clean:           ## remove the environment, the caches and the demo's output
-	rm -rf .venv .cache .pytest_cache .ruff_cache demo_output
+	rm -rf .venv .venv-jax-* .cache .pytest_cache .ruff_cache demo_output

@@ -21,10 +21,10 @@ from flaxformer_edu.models import (
     CaptioningTransformer,
     Seq2SeqConfig,
     Seq2SeqTransformer,
+    VisionTransformer,
     ViTCaptioner,
     ViTCaptionerConfig,
     ViTConfig,
-    VisionTransformer,
 )
 from flaxformer_edu.models.cnn import ConvNet, ConvNetConfig
 from flaxformer_edu.models.course import (

@@ -46,31 +46,38 @@ def difference(compiled: PyTree, eager: PyTree) -> float:
     left, right = ([np.asarray(x, np.float64) for x in leaves] for leaves in (left, jax.tree.leaves(eager)))
     largest = [float(np.abs(x[np.isfinite(x)]).max(initial=0)) for x in right]
     worst = 0.0
-    for path, ours, reference, scale in zip(paths, left, right, largest, strict=True):
+    for path, ours, reference, own in zip(paths, left, right, largest, strict=True):
         layer = path[:-2]
         around = max(size for other, size in zip(paths, largest, strict=True) if other[: len(layer)] == layer)
-        scale = scale if scale > NEGLIGIBLE * around else around
-        with np.errstate(invalid="ignore"):  # where both are the same infinity
-            off = np.where(ours == reference, 0, np.abs(ours - reference)).max(initial=0)
-        worst = max(worst, float(off / scale) if off and np.isfinite(off) else (np.inf if off else 0.0))
+        unit = own if own > NEGLIGIBLE * around else around
+        apart = distance(ours, reference)
+        worst = max(worst, apart / unit if unit else np.inf if apart else 0.0)
     return worst
 
 
+def distance(left: np.ndarray, right: np.ndarray) -> float:
+    """The largest distance of two entries at the same place: 0 of equal infinities, inf of anything and NaN."""
+    apart = left != right
+    return float(np.nan_to_num(np.abs(left[apart] - right[apart]), nan=np.inf, posinf=np.inf).max(initial=0))
+
+
+def value_and_grad(case: Case, *, training: bool) -> Callable[[PyTree, PyTree], tuple[Array, PyTree]]:
+    """The loss, and the gradients of all parameters, as a function of the parameters and the batch."""
+    graphdef = split_model(case.model)[0]
+
+    def loss(params: PyTree, batch: PyTree) -> Array:
+        rngs = nnx.Rngs(dropout=jax.random.key(7)) if training else None
+        return case.loss(nnx.merge(graphdef, params), batch, rngs)
+
+    return jax.value_and_grad(loss)
+
+
 def loss_and_gradients(case: Case, *, training: bool) -> float:
-    """The difference of the loss and of all parameters' gradients, compiled and eager; dropout has the same key."""
-    graphdef, params = split_model(case.model)
-    key = jax.random.key(7)
-
-    def value_and_grad(params: PyTree, batch: PyTree) -> tuple[Array, PyTree]:
-        def loss(params: PyTree) -> Array:
-            rngs = nnx.Rngs(dropout=key) if training else None
-            return case.loss(nnx.merge(graphdef, params), batch, rngs)
-
-        return jax.value_and_grad(loss)(params)
-
-    compiled = jax.jit(value_and_grad)(params, case.batch)
+    """Their difference, compiled and eager; dropout has the same key on both sides."""
+    function, params = value_and_grad(case, training=training), split_model(case.model)[1]
+    compiled = jax.jit(function)(params, case.batch)
     with jax.disable_jit():
-        eager = value_and_grad(params, case.batch)
+        eager = function(params, case.batch)
     return difference(compiled, eager)
 
 
