@@ -54,6 +54,13 @@ def is_filled(folder: Path) -> bool:
     return folder.is_dir() and any(folder.iterdir())
 
 
+def make_folder(folder: AnyPath) -> Path:
+    """The folder, made with all above it where it is not there yet. Raises InputError where it cannot be made."""
+    with _explained(folder):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    return Path(folder)
+
+
 @contextmanager
 def written_file(target: AnyPath) -> Iterator[Path]:
     """The path to write a file to: a hidden one beside `target`, which it replaces if all went well.

@@ -15,6 +15,7 @@ from flaxformer_edu.errors import InputError
 from flaxformer_edu.files import (
     cache_folder,
     made_once,
+    make_folder,
     read_json,
     read_json_object,
     write_json,
@@ -197,6 +198,14 @@ class TestFile:
 
 
 class TestFolder:
+    def test_made_where_it_is_not_there(self, tmp_path: Path):
+        for _ in range(2):
+            assert make_folder(str(tmp_path / "a" / "b")) == tmp_path / "a" / "b"
+        write_text(tmp_path / "file", "")
+        for target in (tmp_path / "file", tmp_path / "file" / "below"):
+            with pytest.raises(InputError, match=f"{target} cannot be written .*: a part of its path is a file"):
+                make_folder(target)
+
     def test_new_into_an_empty_one_and_through_a_link(self, tmp_path: Path):
         (tmp_path / "empty").mkdir()
         (tmp_path / "link").symlink_to("empty")

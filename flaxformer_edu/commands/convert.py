@@ -19,7 +19,7 @@ from flaxformer_edu.convert.readers.writing import FORMATS
 from flaxformer_edu.convert.resize import Convention
 from flaxformer_edu.convert.rules import match, parameter_shapes
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.files import is_filled, written_folder
+from flaxformer_edu.files import is_filled, make_folder, written_folder
 from flaxformer_edu.models import VisionTransformer
 from flaxformer_edu.training.checkpoints import FOLDER
 from flaxformer_edu.training.folder import MODEL_FILE, save_model
@@ -138,7 +138,7 @@ def _is_saved_model(folder: Path) -> bool:
 
 def _write(opened: Opened, target: Path, layout: str | None) -> None:
     if layout is not None and target.suffix in FORMATS:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         conversion.write(target, conversion.to_torch(opened.model, layout=layout))
         return
     with written_folder(target, replace=True) as draft:  # `_check_target` saw that nothing is lost

@@ -25,6 +25,7 @@ from flaxformer_edu.data import (
     normalise,
     picture_set,
 )
+from flaxformer_edu.files import make_folder
 from flaxformer_edu.models import CaptioningConfig, CaptioningTransformer, VisionTransformer, ViTConfig
 from flaxformer_edu.training import LoopConfig, Optimiser, TrainResult, fit, use_devices
 from flaxformer_edu.training.tasks import captioning, classification
@@ -45,7 +46,7 @@ class Result:
 def run(out: Path) -> int:
     """Run all parts and print the summary; 1 if a bar is missed, else 0."""
     use_devices(2)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     console = Console()
     results: list[Result] = []
     for title, part in PARTS.items():

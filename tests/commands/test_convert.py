@@ -227,7 +227,11 @@ class TestWrongInput:
             convert(source, tmp_path / "folder", target_layout="timm")
         with pytest.raises(InputError, match="image_size 9 is not divisible by patch_size 4"):
             convert(source, target, target_layout="timm", image_size=9)
-        assert list(tmp_path.iterdir()) == []
+        (tmp_path / "file").touch()
+        for below in ("below", "below.pth"):
+            with pytest.raises(InputError, match="cannot be written .*: a part of its path is a file"):
+                convert(str(place / "scratch.pth"), tmp_path / "file" / below)
+        assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
     def test_help_has_examples(self, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["flaxformer-edu", "convert", "--help"])
