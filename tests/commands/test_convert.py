@@ -229,7 +229,7 @@ class TestWrongInput:
             convert(source, target, target_layout="timm", image_size=9)
         (tmp_path / "file").touch()
         for below in ("below", "below.pth"):
-            with pytest.raises(InputError, match="cannot be written .*: a part of its path is a file"):
+            with pytest.raises(InputError, match=r"cannot be written .*: a part of its path is a file"):
                 convert(str(place / "scratch.pth"), tmp_path / "file" / below)
         assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
