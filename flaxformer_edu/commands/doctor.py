@@ -1,6 +1,5 @@
 """`flaxformer-edu doctor`: what runs here and whether its compiler is right, on one page for a bug report."""
 
-import json
 import os
 import platform
 import time
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 from rich.console import Console
 
 from flaxformer_edu import canaries, compiler
-from flaxformer_edu.files import cache_folder
+from flaxformer_edu.files import cache_folder, write_json
 
 PACKAGES = ("flaxformer-edu", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 EXTRAS = ("torch", "grain", "tensorboardX", "sacrebleu", "tokenizers", "huggingface_hub", "jupytext")
@@ -65,7 +64,7 @@ def run(json_file: Path | None) -> int:
     if advice:
         console.print("\nThe compiler is wrong here. The cure:", *advice, sep="\n")
     if json_file is not None:
-        json_file.write_text(json.dumps(report | {"cures": advice}, indent=2) + "\n", encoding="utf-8")
+        write_json(json_file, report | {"cures": advice})
     return 1 if advice else 0
 
 
