@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from flaxformer_edu.commands.identify import BUNDLED_MODEL, WORDS_A_CALL, classify, identify, open_network
+from flaxformer_edu.commands.identify import BUNDLED_MODEL, WORDS_PER_CALL, classify, identify, open_network
 from flaxformer_edu.data.words import load_words
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models.course import MLP, MLPConfig
@@ -51,7 +51,7 @@ def test_json_from_standard_input(capsys, monkeypatch):
 
 
 def test_company_changes_nothing(network):
-    words = ["corazón"] * WORDS_A_CALL + ["a", "kansainvälisestikin"]
+    words = ["corazón"] * WORDS_PER_CALL + ["a", "kansainvälisestikin"]
     together = classify(network, words)
     np.testing.assert_allclose(together[-2:], np.concatenate([classify(network, [w]) for w in words[-2:]]), atol=1e-5)
     assert len(together) == len(words)

@@ -14,9 +14,9 @@ import pytest
 from conftest import Server
 from test_image_classes import MNIST, RANDOM, idx
 
-from flaxformer_edu.data import evaluation_batches, load_cifar10, load_coco
+from flaxformer_edu.data import evaluation_batches, load_cifar10, load_coco, load_mnist
 from flaxformer_edu.data.captions.coco_download import fetch_coco
-from flaxformer_edu.data.image_sets.mnist import MNIST_FILES, load_mnist
+from flaxformer_edu.data.image_sets.mnist import MNIST_FILES
 from flaxformer_edu.data.image_sets.prepared import manual_folder, prepared_folder, prepared_records
 from flaxformer_edu.data.records import RecordBatches, RecordDataset
 from flaxformer_edu.download import RemoteFile, check, download
