@@ -16,11 +16,16 @@ import flaxformer_edu  # noqa: F401  before a backend opens, as it sets XLA's sw
 # A shell starts background jobs with Ctrl-C ignored, and so would start those of the tests that press it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Most of the suite's time goes into compiling small programs, and most of that into XLA's newer generator of code for
+# the CPU. In front, so that flags from outside win; tests/compiler tries the compiler out as it is shipped.
+QUICK = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+os.environ["XLA_FLAGS"] = f"{QUICK} {os.environ.get('XLA_FLAGS', '')}"
+
 CACHE = Path(__file__).parent.parent / ".cache" / "jax"
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
-jax.config.update("jax_disable_most_optimizations", True)  # most of the suite's time would go into compiling
+jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update("jax_default_matmul_precision", "highest")
 
 # The same examples in every run, and no clock: two runs of the suite say the same.
