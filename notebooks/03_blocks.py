@@ -26,7 +26,6 @@ if find_spec("flaxformer_edu") is None:
 # %%
 import inspect
 import textwrap
-from dataclasses import replace
 from itertools import pairwise
 
 import jax
@@ -179,10 +178,9 @@ task = classification(mean=(0.305,), std=(0.376,))
 steps = notebook.budget(200, 20)
 runs = {}
 for name, norm, warmup in (("pre", "pre", 0), ("post", "post", 0), ("post, warm-up", "post", steps // 3)):
-    final_norm = "tokens" if norm == "pre" else "none"
     sizes = {"width": 64, "hidden": 128, "layers": notebook.budget(12, 3), "dropout": 0.0}
     runs[name] = fit(
-        VisionTransformer(replace(ViTConfig.digits(), norm=norm, final_norm=final_norm, **sizes), rngs=nnx.Rngs(0)),
+        VisionTransformer(ViTConfig.digits(norm=norm, **sizes), rngs=nnx.Rngs(0)),
         task.loss_fn,
         Optimiser(learning_rate=3e-3, warmup_steps=warmup),
         Batches(digits, 64, seed=0),

@@ -1,7 +1,7 @@
 """Image captioning: a Transformer decoder that attends to an image's features."""
 
 from dataclasses import dataclass
-from typing import Unpack
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,6 @@ from jaxtyping import Array, Float, Int
 
 from flaxformer_edu.errors import InputError, check_shape
 from flaxformer_edu.layers import (
-    BlockConfig,
     Cache,
     Decoder,
     LinearOptions,
@@ -22,11 +21,12 @@ from flaxformer_edu.layers import (
     causal_mask,
     dropout,
 )
+from flaxformer_edu.models.config import TransformerConfig, preset
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaptioningConfig(BlockConfig):
-    """A captioner: its decoder's blocks, and the sizes around them.
+class CaptioningConfig(TransformerConfig):
+    """A captioner: its decoder's blocks, and the sizes around them; `final_norm` is the decoder's.
 
     `features` is the length of an image's feature vector, `vocab` counts the words.
     """
@@ -35,50 +35,38 @@ class CaptioningConfig(BlockConfig):
     features: int
     layers: int
     max_length: int
-    init_std: float = 0.02
     padding_id: int = 0
     start_id: int = 1
     end_id: int = 2
 
     @classmethod
-    def cs231n(
-        cls, *, vocab: int, features: int = 512, width: int = 256, layers: int = 2, heads: int = 2, max_length: int = 30
-    ) -> "CaptioningConfig":
+    def cs231n(cls, *, vocab: int, **changes: Any) -> "CaptioningConfig":
         """CS231n's assignment; the sizes are those of its overfitting task."""
-        return cls(
-            vocab=vocab,
-            features=features,
-            width=width,
-            layers=layers,
-            heads=heads,
-            hidden=2048,
-            max_length=max_length,
-            dropout=0.1,
-        )
+        sizes = {"features": 512, "width": 256, "layers": 2, "heads": 2, "hidden": 2048, "max_length": 30}
+        return preset(cls, changes, vocab=vocab, **sizes, dropout=0.1, norm="post")
 
 
 class CaptioningTransformer(nnx.Module):
     """Word embeddings and positions, a decoder attending to the image, and a linear map to the vocabulary.
 
-    Kernels and embeddings are drawn from N(0, init_std^2), but the output's kernel as PyTorch draws it,
-    U(-1/sqrt(width), 1/sqrt(width)); biases are zero. The padding word's embedding receives no gradient.
+    Embeddings are drawn from N(0, init_std^2), and so are kernels by default, but the output's kernel as PyTorch draws
+    it, U(-1/sqrt(width), 1/sqrt(width)); biases are zero. The padding word's embedding receives no gradient.
     """
 
     def __init__(self, config: CaptioningConfig, *, rngs: nnx.Rngs, **options: Unpack[LinearOptions]):
-        init = options.get("kernel_init", nnx.initializers.normal(config.init_std))
-        options = {**options, "kernel_init": init}
+        options = {"kernel_init": config.kernel_init, **options}
         self.config = config
         self.image = nnx.Linear(config.features, config.width, rngs=rngs, **options)
         self.words = nnx.Embed(
             config.vocab,
             config.width,
-            embedding_init=init,
+            embedding_init=nnx.initializers.normal(config.init_std),
             dtype=options.get("dtype"),
             param_dtype=options.get("param_dtype", jnp.float32),
             rngs=rngs,
         )
         self.positions = SinusoidalPositions(config.max_length, config.width)
-        self.decoder = Decoder(config, config.layers, final_norm=config.norm == "pre", rngs=rngs, **options)
+        self.decoder = Decoder(config, config.layers, final_norm=config.final_norm == "tokens", rngs=rngs, **options)
         uniform = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
         self.output = nnx.Linear(config.width, config.vocab, rngs=rngs, **{**options, "kernel_init": uniform})
 
@@ -97,7 +85,7 @@ class CaptioningTransformer(nnx.Module):
         return self.decode(captions, self.encode(features), rngs=rngs)
 
     def encode(self, features: Float[Array | np.ndarray, "batch features"]) -> Float[Array, "batch 1 width"]:
-        """The memory that the decoder attends to: one token an image."""
+        """The memory that the decoder attends to: one token per image."""
         check_shape("features", features.shape, "batch features", features=self.config.features)
         return self.image(jnp.asarray(features))[:, None]
 

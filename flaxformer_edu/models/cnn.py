@@ -1,7 +1,7 @@
 """A small convolutional network, for Vision Transformers to be compared with."""
 
 from dataclasses import dataclass
-from typing import Unpack
+from typing import Any, Unpack
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from flaxformer_edu.errors import InputError, check_shape
 from flaxformer_edu.layers import ACTIVATIONS, LinearOptions, Randomness, dropout
+from flaxformer_edu.models.config import preset
 
 GROUPS = 8  # of channels that are normalised together
 gelu = ACTIVATIONS["gelu"]
@@ -40,9 +41,9 @@ class ConvNetConfig:
             )
 
     @classmethod
-    def small(cls, *, classes: int = 10, image_size: int = 32, channels: int = 3) -> "ConvNetConfig":
+    def small(cls, **changes: Any) -> "ConvNetConfig":
         """For CIFAR-10 on a processor: about as many parameters as `ViTConfig.tuned`."""
-        return cls(image_size=image_size, channels=channels, classes=classes, width=32, blocks=(1, 1, 1))
+        return preset(cls, changes, image_size=32, classes=10, width=32, blocks=(1, 1, 1))
 
 
 class ConvBlock(nnx.Module):

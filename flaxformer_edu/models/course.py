@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from flaxformer_edu.errors import InputError, check_shape
 from flaxformer_edu.layers import LinearOptions, Randomness, causal_mask
 from flaxformer_edu.layers.convolution import convolve
+from flaxformer_edu.models.config import preset
 
 
 def perceptron_predict(weights: Float[Array, "1 dimension"], x: Float[Array, "batch dimension"]) -> Int[Array, "batch"]:
@@ -90,14 +91,14 @@ class MLPConfig:
             raise InputError(f"widths is {self.widths}, expected at least an input and an output width above 0")
 
     @classmethod
-    def sine(cls) -> "MLPConfig":
+    def sine(cls, **changes: Any) -> "MLPConfig":
         """The project's non-linear regression, of sin(x) for one x between -2 pi and 2 pi."""
-        return cls(widths=(1, 256, 256, 128, 1))
+        return preset(cls, changes, widths=(1, 256, 256, 128, 1))
 
     @classmethod
-    def digits(cls) -> "MLPConfig":
+    def digits(cls, **changes: Any) -> "MLPConfig":
         """The project's digit classification: the 784 pixels of an MNIST image, ten classes."""
-        return cls(widths=(784, 256, 128, 10))
+        return preset(cls, changes, widths=(784, 256, 128, 10))
 
 
 class MLP(nnx.Module):

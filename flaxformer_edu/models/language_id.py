@@ -1,7 +1,7 @@
 """Which language is a word from? Recurrent networks that read it letter by letter."""
 
 from dataclasses import dataclass
-from typing import Literal, Unpack
+from typing import Any, Literal, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from flaxformer_edu.errors import InputError, check_shape
 from flaxformer_edu.layers import LinearOptions, Randomness, dropout
 from flaxformer_edu.layers.recurrent import GRU, scan_states
+from flaxformer_edu.models.config import preset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,21 +39,19 @@ class CharRNNConfig:
             raise InputError(f"window is {self.window}, expected an odd number of letters: one and its neighbours")
 
     @classmethod
-    def project(cls, *, alphabet: str, languages: tuple[str, ...], width: int = 256) -> "CharRNNConfig":
+    def project(cls, *, alphabet: str, languages: tuple[str, ...], **changes: Any) -> "CharRNNConfig":
         """The network of CS188's machine-learning project."""
-        return cls(alphabet=alphabet, languages=languages, reader="project", width=width)
+        return preset(cls, changes, alphabet=alphabet, languages=languages, reader="project", width=256)
 
     @classmethod
-    def gated(
-        cls, *, alphabet: str, languages: tuple[str, ...], width: int = 96, dropout: float = 0.3
-    ) -> "CharRNNConfig":
+    def gated(cls, *, alphabet: str, languages: tuple[str, ...], **changes: Any) -> "CharRNNConfig":
         """A stronger reader: windows of five letters, and gated units in both directions."""
-        names = {"alphabet": alphabet, "languages": languages}
-        return cls(**names, reader="gated", width=width, window=5, dropout=dropout)
+        sizes = {"width": 96, "window": 5, "dropout": 0.3}
+        return preset(cls, changes, alphabet=alphabet, languages=languages, reader="gated", **sizes)
 
 
 class CharRNN(nnx.Module):
-    """Reads a word into one vector, and maps that linearly to a score a language."""
+    """Reads a word into one vector, and maps that linearly to a score per language."""
 
     def __init__(self, config: CharRNNConfig, *, rngs: nnx.Rngs, **options: Unpack[LinearOptions]):
         self.config = config

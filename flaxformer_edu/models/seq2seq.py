@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Unpack
+from typing import Any, Literal, NamedTuple, Unpack
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +12,6 @@ from jaxtyping import Array, Bool, Float, Int
 
 from flaxformer_edu.errors import InputError, check_shape
 from flaxformer_edu.layers import (
-    BlockConfig,
     Cache,
     Decoder,
     Encoder,
@@ -26,18 +25,19 @@ from flaxformer_edu.layers import (
     padding_mask,
 )
 from flaxformer_edu.models.captioning import check_ids
+from flaxformer_edu.models.config import Init, TransformerConfig, preset
 
 SourceIds = Int[Array | np.ndarray, "batch source"]
 TargetIds = Int[Array | np.ndarray, "batch target"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seq2SeqConfig(BlockConfig):
+class Seq2SeqConfig(TransformerConfig):
     """A translator: its blocks, and the sizes around them.
 
     `source_vocab` and `vocab` count the tokens of the source's and of the target's vocabulary, which must be one and
     the same where `tied`: one matrix then embeds both and maps the output to logits. `max_length` holds for both
-    sequences. `final_norm` normalises what the encoder and the decoder put out, as torch.nn.Transformer always does.
+    sequences. `final_norm` is the encoder's and the decoder's: torch.nn.Transformer has "tokens" for post-norm, too.
     """
 
     source_vocab: int
@@ -45,8 +45,8 @@ class Seq2SeqConfig(BlockConfig):
     encoder_layers: int
     decoder_layers: int
     max_length: int
-    final_norm: bool = False
     tied: bool = False
+    init: Init = "xavier"
     padding_id: int = 0
     start_id: int = 1
     end_id: int = 2
@@ -60,28 +60,35 @@ class Seq2SeqConfig(BlockConfig):
             )
 
     @classmethod
-    def base(cls, *, source_vocab: int, vocab: int, max_length: int = 256, **changes: Any) -> "Seq2SeqConfig":
-        """The base model of Vaswani et al. 2017, table 3, 65 million parameters with their vocabulary."""
-        sizes = {"width": 512, "heads": 8, "hidden": 2048, "encoder_layers": 6, "decoder_layers": 6}
-        style = {"activation": "relu", "norm": "post", "dropout": 0.1, "tied": source_vocab == vocab}
-        return cls(source_vocab=source_vocab, vocab=vocab, max_length=max_length, **{**sizes, **style, **changes})
+    def from_saved(cls, *, final_norm: bool | Literal["tokens", "none"], **fields: Any) -> "Seq2SeqConfig":
+        """The config that a model's folder holds. In folders of version 0.1 `final_norm` is True or False."""
+        if isinstance(final_norm, bool):
+            final_norm = "tokens" if final_norm else "none"
+        return cls(final_norm=final_norm, **fields)
 
     @classmethod
-    def tiny(cls, *, source_vocab: int, vocab: int, max_length: int = 64, **changes: Any) -> "Seq2SeqConfig":
+    def base(cls, *, source_vocab: int, vocab: int, **changes: Any) -> "Seq2SeqConfig":
+        """The base model of Vaswani et al. 2017, table 3, 65 million parameters with their vocabulary."""
+        sizes = {"width": 512, "heads": 8, "hidden": 2048, "encoder_layers": 6, "decoder_layers": 6, "max_length": 256}
+        style = {"activation": "relu", "norm": "post", "dropout": 0.1, "tied": source_vocab == vocab}
+        return preset(cls, changes, source_vocab=source_vocab, vocab=vocab, **sizes, **style)
+
+    @classmethod
+    def tiny(cls, *, source_vocab: int, vocab: int, **changes: Any) -> "Seq2SeqConfig":
         """Learns the generated tasks in minutes on two cores; pre-norm, which needs no careful warm-up."""
-        sizes = {"width": 128, "heads": 4, "hidden": 256, "encoder_layers": 2, "decoder_layers": 2}
-        style = {"activation": "relu", "norm": "pre", "final_norm": True, "dropout": 0.0}
-        return cls(source_vocab=source_vocab, vocab=vocab, max_length=max_length, **{**sizes, **style, **changes})
+        sizes = {"width": 128, "heads": 4, "hidden": 256, "encoder_layers": 2, "decoder_layers": 2, "max_length": 64}
+        style = {"activation": "relu", "norm": "pre", "final_norm": "tokens"}
+        return preset(cls, changes, source_vocab=source_vocab, vocab=vocab, **sizes, **style)
 
 
 class Transformer(nnx.Module):
     """An encoder and a decoder that attends to it, between embedded sequences: what torch.nn.Transformer is."""
 
     def __init__(self, config: Seq2SeqConfig, *, rngs: nnx.Rngs, **options: Unpack[LinearOptions]):
-        options = {"kernel_init": nnx.initializers.xavier_uniform(), **options}
-        c = config
-        self.encoder = Encoder(c, c.encoder_layers, final_norm=c.final_norm, rngs=rngs, **options)
-        self.decoder = Decoder(c, c.decoder_layers, final_norm=c.final_norm, rngs=rngs, **options)
+        options = {"kernel_init": config.kernel_init, **options}
+        c, final_norm = config, config.final_norm == "tokens"
+        self.encoder = Encoder(c, c.encoder_layers, final_norm=final_norm, rngs=rngs, **options)
+        self.decoder = Decoder(c, c.decoder_layers, final_norm=final_norm, rngs=rngs, **options)
 
     def __call__(
         self,
@@ -115,12 +122,12 @@ class Target(NamedTuple):
 class Seq2SeqTransformer(nnx.Module):
     """Embeddings times sqrt(width) plus sinusoids, encoder, decoder, and a linear map to the target's vocabulary.
 
-    Kernels are drawn as by Glorot and Bengio 2010 (uniform), embeddings from N(0, 1 / width).
+    Embeddings are drawn from N(0, 1 / width), kernels by default as by Glorot and Bengio 2010 (uniform).
     Source: Vaswani et al. 2017.
     """
 
     def __init__(self, config: Seq2SeqConfig, *, rngs: nnx.Rngs, **options: Unpack[LinearOptions]):
-        options = {"kernel_init": nnx.initializers.xavier_uniform(), **options}
+        options = {"kernel_init": config.kernel_init, **options}
         dtypes = {"dtype": options.get("dtype"), "param_dtype": options.get("param_dtype", jnp.float32)}
         embed = partial(nnx.Embed, embedding_init=nnx.initializers.normal(config.width**-0.5), rngs=rngs, **dtypes)
         self.config = c = config

@@ -6,7 +6,6 @@ from typing import Unpack
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.nn.initializers import Initializer
 from jaxtyping import Array, Float
 
 from flaxformer_edu.errors import check_shape
@@ -27,24 +26,17 @@ from flaxformer_edu.models.vit_config import ViTConfig
 Images = Float[Array | np.ndarray, "batch height _width channel"]
 
 STEMS: dict[str, type[PatchEmbedding | ConvStem]] = {"linear": PatchEmbedding, "convolutions": ConvStem}
-STD = 0.02
-INITS: dict[str, Initializer] = {
-    "normal": nnx.initializers.normal(STD),
-    "truncated_normal": nnx.initializers.truncated_normal(STD, lower=-2 / STD, upper=2 / STD),
-    "lecun": nnx.initializers.lecun_normal(),
-    "xavier": nnx.initializers.xavier_uniform(),
-}
 
 
 class VisionTransformer(nnx.Module):
     """Patches, positions, an encoder, and a linear classifier of what it gives (Dosovitskiy et al. 2020).
 
     `ViTConfig` says what is classified, the mean over the patches or a class token, and all else that differs between
-    published models.
+    published models. Learned positions and tokens are drawn from N(0, 0.02^2), whatever draws the kernels.
     """
 
     def __init__(self, config: ViTConfig, *, rngs: nnx.Rngs, **options: Unpack[LinearOptions]):
-        options = {"kernel_init": INITS[config.init], **options}
+        options = {"kernel_init": config.kernel_init, **options}
         self.config = c = config
         self.patch_embedding = STEMS[c.stem](c.patch_size, c.channels, c.width, rngs=rngs, **options)
 
@@ -112,7 +104,7 @@ class VisionTransformer(nnx.Module):
 
 
 def _token(width: int, *, rngs: nnx.Rngs, **options: Unpack[LinearOptions]) -> nnx.Param:
-    return nnx.Param(INITS["normal"](rngs.params(), (width,), options.get("param_dtype", jnp.float32)))
+    return nnx.Param(nnx.initializers.normal(0.02)(rngs.params(), (width,), options.get("param_dtype", jnp.float32)))
 
 
 def _linear(inputs: int, outputs: int | None, *, rngs: nnx.Rngs, **options: Unpack[LinearOptions]) -> nnx.Linear | None:

@@ -1,7 +1,7 @@
 """Image captioning from pixels: a Vision Transformer's encoder in front of the captioning decoder."""
 
 from dataclasses import dataclass
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from flax import nnx
@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.layers import Cache, LinearOptions, Randomness
 from flaxformer_edu.models.captioning import CaptioningConfig, CaptioningTransformer
+from flaxformer_edu.models.config import preset
 from flaxformer_edu.models.vit import VisionTransformer
 from flaxformer_edu.models.vit_config import ViTConfig
 
@@ -31,22 +32,13 @@ class ViTCaptionerConfig(CaptioningConfig):
             )
 
     @classmethod
-    def small(
-        cls, *, vocab: int, image_size: int = 64, patch_size: int = 8, max_length: int = 30
-    ) -> "ViTCaptionerConfig":
+    def small(cls, *, vocab: int, image_size: int = 64, patch_size: int = 8, **changes: Any) -> "ViTCaptionerConfig":
         """Small enough to be trained from nothing on two cores: 8 x 8 patches, four layers, then two of decoder."""
-        sizes = {"width": 128, "heads": 4, "dropout": 0.1, "norm": "pre"}
-        vision = ViTConfig(
-            **sizes,
-            hidden=256,
-            layers=4,
-            image_size=image_size,
-            patch_size=patch_size,
-            classes=None,
-            init="lecun",
-            stem="convolutions",
-        )
-        return cls(**sizes, hidden=512, layers=2, vocab=vocab, features=128, max_length=max_length, vision=vision)
+        style = {"width": 128, "heads": 4, "dropout": 0.1, "norm": "pre"}
+        sizes = {"image_size": image_size, "patch_size": patch_size, "layers": 4, "hidden": 256, "classes": None}
+        vision = ViTConfig(**style, **sizes, init="lecun", stem="convolutions")
+        decoder = {"features": 128, "layers": 2, "hidden": 512, "max_length": 30}
+        return preset(cls, changes, vocab=vocab, **style, **decoder, vision=vision)
 
 
 class ViTCaptioner(CaptioningTransformer):
@@ -65,7 +57,7 @@ class ViTCaptioner(CaptioningTransformer):
         return self.decode(captions, self.encode(images, rngs=rngs), rngs=rngs)
 
     def encode(self, images: Images, *, rngs: Randomness | None = None) -> Float[Array, "batch patch width"]:
-        """The memory that the decoder attends to: one token a patch."""
+        """The memory that the decoder attends to: one token per patch."""
         return self.image(self.vision.tokens(images, rngs=rngs))
 
     def start(self, images: Images, length: int) -> tuple[Cache, Cache]:

@@ -4,19 +4,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.layers import BlockConfig, Multiplied, Rotary
-
-CHOICES = {
-    "stem": ("linear", "convolutions"),
-    "positions": ("learned", "sinusoidal", "sinusoidal_2d", "none"),
-    "pooling": ("class", "mean", "both"),
-    "final_norm": ("tokens", "pooled", "none"),
-    "init": ("normal", "truncated_normal", "lecun", "xavier"),
-}
+from flaxformer_edu.layers import Multiplied, Rotary
+from flaxformer_edu.models.config import TransformerConfig, preset
 
 
 @dataclass(frozen=True, kw_only=True)
-class ViTConfig(BlockConfig):
+class ViTConfig(TransformerConfig):
     """A Vision Transformer: its encoder's blocks, and what stands around them.
 
     stem: what makes patches of an image: one linear map, or convolutions (`ConvStem`).
@@ -25,12 +18,10 @@ class ViTConfig(BlockConfig):
     positions: what is added to the tokens; "none" where `rotary` turns queries and keys instead.
     prefix_positions: whether the tokens in front of the patches have positions too ("sinusoidal_2d" gives them none).
     pooling: what is classified: the class token, the mean over the patches, or both, one after the other.
-    final_norm: normalise each token behind the last block (usual for pre-norm), or the pooled vector, or neither.
     representation: features of a layer with tanh in front of the classifier, None for no such layer.
     classes: None for no classifier: the model then gives the pooled vector.
-    init: how kernels are drawn: from N(0, 0.02^2) ("normal"; "truncated_normal" as PyTorch does, at -2 and 2), with
-        variance 1 / inputs ("lecun": small patches need that, lest the positions drown them), or as Glorot and Bengio
-        2010 ("xavier").
+
+    Presets take any field as a keyword argument: `ViTConfig.b16(classes=10, image_size=384)`.
     """
 
     image_size: int
@@ -44,9 +35,8 @@ class ViTConfig(BlockConfig):
     positions: Literal["learned", "sinusoidal", "sinusoidal_2d", "none"] = "sinusoidal"
     prefix_positions: bool = True
     pooling: Literal["class", "mean", "both"] = "mean"
-    final_norm: Literal["tokens", "pooled", "none"] = "tokens"
+    final_norm: Literal["tokens", "pooled", "none"] | None = None
     representation: int | None = None
-    init: Literal["normal", "truncated_normal", "lecun", "xavier"] = "normal"
 
     def __post_init__(self):
         super().__post_init__()
@@ -55,9 +45,6 @@ class ViTConfig(BlockConfig):
                 f"image_size {self.image_size} is not divisible by patch_size {self.patch_size}: "
                 "choose a patch size that divides it"
             )
-        for field, choices in CHOICES.items():
-            if getattr(self, field) not in choices:
-                raise InputError(f"{field} is {getattr(self, field)!r}, expected one of {', '.join(choices)}")
         if not self.class_token and (self.pooling != "mean" or self.distilled):
             wants = "distilled=True" if self.distilled else f"pooling={self.pooling!r}"
             raise InputError(f"{wants} needs a class token: set class_token=True, or pool by the mean")
@@ -80,156 +67,83 @@ class ViTConfig(BlockConfig):
         return not self.prefix_positions or self.positions == "sinusoidal_2d"
 
     @classmethod
-    def cs231n(cls, *, classes: int = 10, image_size: int = 32, channels: int = 3, patch_size: int = 8) -> "ViTConfig":
-        """CS231n's assignment: post-norm, mean over the patches, for CIFAR-10 unless sizes say otherwise."""
-        return cls(
-            image_size=image_size,
-            patch_size=patch_size,
-            channels=channels,
-            classes=classes,
-            width=128,
-            layers=6,
-            heads=4,
-            hidden=256,
-            dropout=0.1,
-            norm="post",
-            final_norm="none",
-        )
+    def cs231n(cls, **changes: Any) -> "ViTConfig":
+        """CS231n's assignment, for CIFAR-10: post-norm, mean over the patches."""
+        sizes = {"image_size": 32, "patch_size": 8, "classes": 10, "width": 128, "layers": 6, "heads": 4, "hidden": 256}
+        return preset(cls, changes, **sizes, dropout=0.1, norm="post")
 
     @classmethod
-    def tuned(cls, *, classes: int = 10, image_size: int = 32, channels: int = 3) -> "ViTConfig":
+    def tuned(cls, **changes: Any) -> "ViTConfig":
         """For CIFAR-10 on a processor: a convolutional stem that leaves 8 x 8 patches, and pre-norm blocks."""
-        return cls(
-            image_size=image_size,
-            patch_size=4,
-            channels=channels,
-            classes=classes,
-            width=128,
-            layers=5,
-            heads=4,
-            hidden=256,
-            norm="pre",
-            init="lecun",
-            stem="convolutions",
-        )
+        sizes = {"image_size": 32, "patch_size": 4, "classes": 10, "width": 128, "layers": 5, "heads": 4, "hidden": 256}
+        return preset(cls, changes, **sizes, norm="pre", init="lecun", stem="convolutions")
 
     @classmethod
-    def compact(cls, *, classes: int = 10, image_size: int = 32, channels: int = 3) -> "ViTConfig":
+    def compact(cls, **changes: Any) -> "ViTConfig":
         """For CIFAR-10 on an accelerator: the sizes of CCT-7/3x1 (Hassani et al. 2021), 16 x 16 patches."""
-        return cls(
-            image_size=image_size,
-            patch_size=2,
-            channels=channels,
-            classes=classes,
-            width=256,
-            layers=7,
-            heads=4,
-            hidden=512,
-            norm="pre",
-            init="lecun",
-            stem="convolutions",
-        )
+        sizes = {"patch_size": 2, "width": 256, "layers": 7, "hidden": 512}
+        return cls.tuned(**{**sizes, **changes})
 
     @classmethod
-    def digits(cls, *, classes: int = 10, image_size: int = 8, channels: int = 1) -> "ViTConfig":
+    def digits(cls, **changes: Any) -> "ViTConfig":
         """A small pre-norm ViT for handwritten digits: scikit-learn's, of four patches, or MNIST's."""
-        return cls(
-            image_size=image_size,
-            patch_size=4,
-            channels=channels,
-            classes=classes,
-            width=128,
-            layers=2,
-            heads=4,
-            hidden=256,
-            dropout=0.2,
-            norm="pre",
-            init="lecun",
-        )
+        sizes = {"image_size": 8, "patch_size": 4, "classes": 10, "width": 128, "layers": 2, "heads": 4, "hidden": 256}
+        return preset(cls, changes, **sizes, channels=1, dropout=0.2, norm="pre", init="lecun")
 
     @classmethod
     def tiles(
-        cls,
-        *,
-        positions: Literal["sinusoidal", "rotary", "multiplied", "learned"] = "sinusoidal",
-        classes: int = 10,
-        image_size: int = 28,
-        channels: int = 1,
+        cls, *, positions: Literal["sinusoidal", "rotary", "multiplied", "learned"] = "sinusoidal", **changes: Any
     ) -> "ViTConfig":
         """MNIST's digits as 4 x 4 tiles, by two blocks of one head that do not mix what it saw."""
-        return cls(
-            image_size=image_size,
-            patch_size=7,
-            channels=channels,
-            classes=classes,
-            width=64,
-            layers=2,
-            heads=1,
-            hidden=512,
-            norm="pre",
-            activation="relu",
-            qkv_bias=False,
-            merged_qkv=True,
-            output_projection=False,
-            rotary={"rotary": Rotary(), "multiplied": Multiplied()}.get(positions),
-            class_token=True,
-            pooling="class",
-            positions=positions if positions in ("sinusoidal", "learned") else "none",
-            init="lecun",
-        )
+        sizes = {"image_size": 28, "patch_size": 7, "classes": 10, "width": 64, "layers": 2, "heads": 1, "hidden": 512}
+        attention = {"qkv_bias": False, "merged_qkv": True, "output_projection": False}
+        where = {
+            "positions": positions if positions in ("sinusoidal", "learned") else "none",
+            "rotary": {"rotary": Rotary(), "multiplied": Multiplied()}.get(positions),
+        }
+        style = {"norm": "pre", "activation": "relu", "init": "lecun", "class_token": True, "pooling": "class"}
+        return preset(cls, changes, **sizes, channels=1, **attention, **where, **style)
 
     @classmethod
-    def scratch(cls, *, classes: int = 10, image_size: int = 32, **changes: Any) -> "ViTConfig":
+    def scratch(cls, **changes: Any) -> "ViTConfig":
         """The small ViT "from scratch" of many tutorials, for CIFAR-10: no norm behind the last block, tanh GELU."""
-        sizes = {"patch_size": 4, "width": 48, "layers": 4, "heads": 4, "hidden": 192, "norm_epsilon": 1e-5}
-        return cls._published(
-            classes, image_size, **{**sizes, "activation": "gelu_tanh", "final_norm": "none", **changes}
-        )
+        sizes = {"image_size": 32, "patch_size": 4, "classes": 10, "width": 48, "layers": 4, "heads": 4, "hidden": 192}
+        style = {"norm_epsilon": 1e-5, "activation": "gelu_tanh", "final_norm": "none"}
+        return cls.b16(**{**sizes, **style, **changes})
 
     @classmethod
-    def scratch_large(cls, *, classes: int = 10, image_size: int = 32, **changes: Any) -> "ViTConfig":
+    def scratch_large(cls, **changes: Any) -> "ViTConfig":
         """The same, as large as pays off without other data: 10 million parameters."""
         sizes = {"width": 256, "layers": 12, "heads": 4, "hidden": 1024, "dropout": 0.1}
-        return cls.scratch(classes=classes, image_size=image_size, **{**sizes, **changes})
+        return cls.scratch(**{**sizes, **changes})
 
     @classmethod
-    def ti16(cls, *, classes: int | None = 1000, image_size: int = 224, **changes: Any) -> "ViTConfig":
+    def ti16(cls, **changes: Any) -> "ViTConfig":
         """ViT-Tiny with patches of 16 x 16 pixels (Touvron et al. 2020, table 1)."""
-        return cls.b16(classes=classes, image_size=image_size, **{"width": 192, "heads": 3, "hidden": 768, **changes})
+        return cls.b16(**{"width": 192, "heads": 3, "hidden": 768, **changes})
 
     @classmethod
-    def s16(cls, *, classes: int | None = 1000, image_size: int = 224, **changes: Any) -> "ViTConfig":
+    def s16(cls, **changes: Any) -> "ViTConfig":
         """ViT-Small with patches of 16 x 16 pixels (Touvron et al. 2020, table 1)."""
-        return cls.b16(classes=classes, image_size=image_size, **{"width": 384, "heads": 6, "hidden": 1536, **changes})
+        return cls.b16(**{"width": 384, "heads": 6, "hidden": 1536, **changes})
 
     @classmethod
-    def b16(cls, *, classes: int | None = 1000, image_size: int = 224, **changes: Any) -> "ViTConfig":
-        """ViT-Base with patches of 16 x 16 pixels (Dosovitskiy et al. 2020, table 1)."""
-        sizes = {"patch_size": 16, "width": 768, "layers": 12, "heads": 12, "hidden": 3072}
-        return cls._published(classes, image_size, **{**sizes, **changes})
+    def b16(cls, **changes: Any) -> "ViTConfig":
+        """ViT-Base with patches of 16 x 16 pixels (Dosovitskiy et al. 2020, table 1).
+
+        What all published ViTs share is here too: class token, learned positions, pre-norm, ImageNet's 1000 classes.
+        """
+        sizes = {"image_size": 224, "patch_size": 16, "classes": 1000, "width": 768, "layers": 12, "heads": 12}
+        tokens = {"class_token": True, "pooling": "class", "positions": "learned"}
+        style = {"norm": "pre", "norm_epsilon": 1e-6, "init": "truncated_normal"}
+        return preset(cls, changes, **sizes, hidden=3072, **tokens, **style)
 
     @classmethod
-    def b32(cls, *, classes: int | None = 1000, image_size: int = 224, **changes: Any) -> "ViTConfig":
+    def b32(cls, **changes: Any) -> "ViTConfig":
         """ViT-Base with patches of 32 x 32 pixels (Dosovitskiy et al. 2020, table 1)."""
-        return cls.b16(classes=classes, image_size=image_size, **{"patch_size": 32, **changes})
+        return cls.b16(**{"patch_size": 32, **changes})
 
     @classmethod
-    def l16(cls, *, classes: int | None = 1000, image_size: int = 224, **changes: Any) -> "ViTConfig":
+    def l16(cls, **changes: Any) -> "ViTConfig":
         """ViT-Large with patches of 16 x 16 pixels (Dosovitskiy et al. 2020, table 1)."""
-        sizes = {"width": 1024, "layers": 24, "heads": 16, "hidden": 4096}
-        return cls.b16(classes=classes, image_size=image_size, **{**sizes, **changes})
-
-    @classmethod
-    def _published(cls, classes: int | None, image_size: int, **changes: Any) -> "ViTConfig":
-        """What published ViTs have in common: class token, learned positions, pre-norm."""
-        common = {
-            "classes": classes,
-            "image_size": image_size,
-            "class_token": True,
-            "positions": "learned",
-            "pooling": "class",
-            "norm": "pre",
-            "norm_epsilon": 1e-6,
-            "init": "truncated_normal",
-        }
-        return cls(**{**common, **changes})
+        return cls.b16(**{"width": 1024, "layers": 24, "heads": 16, "hidden": 4096, **changes})

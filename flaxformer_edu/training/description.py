@@ -71,7 +71,8 @@ def decode(value: Any, classes: Iterable[type] = ()) -> Any:
     if CLASS not in value:
         return fields
     try:
-        return resolve(value[CLASS], classes)(**fields)
+        cls = resolve(value[CLASS], classes)
+        return getattr(cls, "from_saved", cls)(**fields)  # a config that has changed reads what it was before
     except TypeError as error:
         raise InputError(f"{error}: the configuration was written by another version of {value[CLASS]}") from None
 

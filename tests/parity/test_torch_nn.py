@@ -45,7 +45,7 @@ def random_mask(queries, keys):
 def config(norm="post", activation="relu", **changes):
     sizes = {"width": WIDTH, "heads": HEADS, "hidden": HIDDEN, "encoder_layers": 2, "decoder_layers": 3}
     words = {"source_vocab": 9, "vocab": 6, "max_length": 8}
-    return Seq2SeqConfig(**sizes, **words, norm=norm, activation=activation, final_norm=True, **changes)
+    return Seq2SeqConfig(**sizes, **words, norm=norm, activation=activation, final_norm="tokens", **changes)
 
 
 def settings(norm="post", activation="relu"):
