@@ -155,7 +155,7 @@ def _pooler_size(path: Path, described: dict[str, Any], width: int) -> int:
 def _check_expressible(config: ViTConfig) -> None:
     """Raise InputError, naming the fields, unless all that transformers cannot say is as its ViT has it."""
     free = {*(field.ours for field in FIELDS.values()), "classes", "representation", "merged_qkv"}
-    training_alone = {"hidden_dropout", "drop_path", "init"}
+    training_alone = {"hidden_dropout", "drop_path", "init", "init_std"}
     theirs = ViTConfig.b16(**{name: getattr(config, name) for name in free | training_alone})
     strange = [
         f"{field.name} = {getattr(config, field.name)!r}"
