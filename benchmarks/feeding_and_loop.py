@@ -28,7 +28,7 @@ from flaxformer_edu.data.batches import Batches
 from flaxformer_edu.models import VisionTransformer, ViTConfig
 from flaxformer_edu.training import (
     LoopConfig,
-    Optimiser,
+    Optimizer,
     cross_entropy,
     data_mesh,
     fit,
@@ -38,7 +38,7 @@ from flaxformer_edu.training import (
     use_devices,
 )
 
-OPTIMISER = Optimiser(name="adam", learning_rate=1e-4)
+OPTIMISER = Optimizer(name="adam", learning_rate=1e-4)
 WARM = 10  # steps before measuring
 
 
@@ -101,7 +101,7 @@ def bare_seconds(model: VisionTransformer, source: Batches) -> Callable[[int], n
     """A function of the number of steps that runs the bare step so often, and returns the seconds one took."""
     mesh = data_mesh(source.batch_size)
     graphdef, params = split_model(model)
-    optimiser = OPTIMISER.build(1)
+    optimizer = OPTIMISER.build(1)
     batch = share(source(0), mesh)
 
     @partial(jax.jit, donate_argnums=0)
@@ -112,10 +112,10 @@ def bare_seconds(model: VisionTransformer, source: Batches) -> Callable[[int], n
             return loss_fn(nnx.merge(graphdef, params), batch, nnx.Rngs(jax.random.fold_in(jax.random.key(0), count)))
 
         (loss, _), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
-        updates, memory = optimiser.update(gradients, memory, params)
+        updates, memory = optimizer.update(gradients, memory, params)
         return (optax.apply_updates(params, updates), memory, count + 1), loss
 
-    state = replicate(jax.tree.map(jnp.array, (params, optimiser.init(params), jnp.zeros((), jnp.int32))), mesh)
+    state = replicate(jax.tree.map(jnp.array, (params, optimizer.init(params), jnp.zeros((), jnp.int32))), mesh)
 
     def measure(steps: int) -> np.ndarray:
         nonlocal state

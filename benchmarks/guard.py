@@ -30,7 +30,7 @@ from flaxformer_edu.data.words import ALPHABET, LANGUAGES
 from flaxformer_edu.models import CaptioningConfig, CaptioningTransformer, VisionTransformer, ViTConfig
 from flaxformer_edu.models.language_id import CharRNN, CharRNNConfig
 from flaxformer_edu.training import (
-    Optimiser,
+    Optimizer,
     captioning_loss,
     compile_step,
     cross_entropy,
@@ -93,7 +93,7 @@ def time_steps(model: nnx.Module, loss: Loss, batch: dict[str, np.ndarray], step
     """The milliseconds of each step, once the program is compiled and warm."""
     mesh = data_mesh(len(batch["inputs"]))
     graphdef, params = split_model(model)
-    adam = Optimiser(name="adam", learning_rate=1e-4).build(1)
+    adam = Optimizer(name="adam", learning_rate=1e-4).build(1)
     step = compile_step(make_step(graphdef, adam, loss), mesh)
     state, batch = replicate(new_state(params, adam), mesh), share(batch, mesh)
     times = []

@@ -28,7 +28,7 @@ from rich.table import Table
 from benchmarks.jit_cases import BATCH, LARGE, SMALL, VOCAB, Case, normal
 from flaxformer_edu import decode
 from flaxformer_edu.models.course import fit_linear, fit_perceptron
-from flaxformer_edu.training import Optimiser, compile_step, data_mesh, make_step, new_state, split_model
+from flaxformer_edu.training import Optimizer, compile_step, data_mesh, make_step, new_state, split_model
 
 TOLERANCE = 1e-13
 NEGLIGIBLE = 1e-12  # of the gradients around it: beyond what float64 can tell from zero
@@ -86,7 +86,7 @@ class Steps:
     """How a case is trained for some steps."""
 
     case: str
-    optimiser: Optimiser
+    optimizer: Optimizer
     accumulate: int = 1
     clip_norm: float | None = None
     ema_decay: float | None = None
@@ -96,18 +96,18 @@ class Steps:
 STEP_CASES: dict[str, Steps] = {
     "adam, clipped, averaged": Steps(
         case="vit tiles, rotary",
-        optimiser=Optimiser(name="adam", learning_rate=1e-2, weight_decay=1e-3),
+        optimizer=Optimizer(name="adam", learning_rate=1e-2, weight_decay=1e-3),
         clip_norm=0.1,
         ema_decay=0.9,
     ),
     "adamw, cosine, in parts": Steps(
         case="captioner, post-norm",
-        optimiser=Optimiser(name="adamw", learning_rate=1e-2, decay="weights", schedule="cosine", warmup_steps=1),
+        optimizer=Optimizer(name="adamw", learning_rate=1e-2, decay="weights", schedule="cosine", warmup_steps=1),
         accumulate=2,
     ),
     "sgd, everything, in one call": Steps(
         case="reader gated",
-        optimiser=Optimiser(name="sgd", learning_rate=1e-2, momentum=0.9),
+        optimizer=Optimizer(name="sgd", learning_rate=1e-2, momentum=0.9),
         accumulate=2,
         clip_norm=0.1,
         ema_decay=0.9,
@@ -120,18 +120,18 @@ def training_steps(steps: Steps) -> float:
     """The difference of the state and of the metrics after some steps, compiled and eager."""
     case = SMALL[steps.case]()
     graphdef, params = split_model(case.model)
-    optimiser = steps.optimiser.build(STEPS)
+    optimizer = steps.optimizer.build(STEPS)
 
     def loss_fn(model: Any, batch: PyTree, rngs: nnx.Rngs) -> tuple[Array, PyTree]:
         return case.loss(model, batch, rngs), {}
 
     ema = steps.ema_decay
     options = {"accumulate": steps.accumulate, "clip_norm": steps.clip_norm, "ema_decay": ema}
-    step = make_step(graphdef, optimiser, loss_fn, **options)
+    step = make_step(graphdef, optimizer, loss_fn, **options)
     batches = [{name: jnp.asarray(np.roll(x, i, axis=0)) for name, x in case.batch.items()} for i in range(STEPS)]
 
     def run(step: Callable[..., Any], batches: list[PyTree]) -> PyTree:
-        state, metrics = new_state(params, optimiser, seed=3, ema=ema is not None), []
+        state, metrics = new_state(params, optimizer, seed=3, ema=ema is not None), []
         for batch in batches:
             state, values = step(state, batch)
             metrics.append(values)
@@ -148,8 +148,8 @@ def training_steps(steps: Steps) -> float:
 
 
 def parts_of_state(state: Any, expected: Any) -> Iterator[tuple[PyTree, PyTree]]:
-    """The two states' parameters, averages, optimisers' memories and counts, each to be measured by itself."""
-    for name in ("params", "average", "optimiser", "step", "seed"):
+    """The two states' parameters, averages, optimizers' memories and counts, each to be measured by itself."""
+    for name in ("params", "average", "optimizer", "step", "seed"):
         yield getattr(state, name), getattr(expected, name)
 
 

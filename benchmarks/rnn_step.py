@@ -26,7 +26,7 @@ from flaxformer_edu.convert.layouts import cs188
 from flaxformer_edu.data.words import ALPHABET, LANGUAGES
 from flaxformer_edu.models.language_id import CharRNN, CharRNNConfig
 from flaxformer_edu.training import (
-    Optimiser,
+    Optimizer,
     compile_step,
     cross_entropy,
     data_mesh,
@@ -59,7 +59,7 @@ def our_steps(model: CharRNN, words: np.ndarray, labels: np.ndarray, steps: int)
 
     mesh = data_mesh(WORDS)
     graphdef, params = split_model(model)
-    adam = Optimiser(name="adam", learning_rate=LEARNING_RATE).build(1)
+    adam = Optimizer(name="adam", learning_rate=LEARNING_RATE).build(1)
     step = compile_step(make_step(graphdef, adam, loss_fn), mesh, steps_per_call=steps)
     state = replicate(new_state(params, adam), mesh)
     batches = share({"words": np.stack([words] * steps), "labels": np.stack([labels] * steps)}, mesh, stacked=True)

@@ -29,7 +29,7 @@ from flax import nnx
 
 from flaxformer_edu import compare, plots
 from flaxformer_edu.data import Batches, caption_dataset, load_cifar10, load_coco
-from flaxformer_edu.data.augment import CIFAR10_MEAN, CIFAR10_STD
+from flaxformer_edu.data.image_sets.cifar10 import CIFAR10_PIXELS
 from flaxformer_edu.models import CaptioningConfig, CaptioningTransformer, VisionTransformer, ViTConfig
 from flaxformer_edu.reference import TorchGenerator, torch_weights
 from flaxformer_edu.training import captioning_loss, cross_entropy
@@ -114,7 +114,7 @@ def captioning(folder: Path | None, seed: int) -> Task:
 def vit(folder: Path | None, seed: int) -> Task:
     """The course's Vision Transformer learns 64 images by heart."""
     images, labels = random_images(seed) if folder is None else cifar10_images(folder, seed)
-    batch = {"images": (images / 255 - CIFAR10_MEAN) / CIFAR10_STD, "labels": labels}
+    batch = {"images": (images / 255 - CIFAR10_PIXELS.mean) / CIFAR10_PIXELS.std, "labels": labels}
 
     def loss(model: Any, batch: Batch, rngs: Any) -> tuple[jax.Array, Batch]:
         return cross_entropy(model(batch["images"], rngs=rngs), batch["labels"]).mean(), {}

@@ -39,7 +39,7 @@ from flax import nnx
 from flaxformer_edu import notebook
 from flaxformer_edu.data import ArrayDataset, Batches
 from flaxformer_edu.layers import KeysValues, MultiHeadAttention, dot_product_attention, sinusoidal_positions
-from flaxformer_edu.training import LoopConfig, Optimiser, fit
+from flaxformer_edu.training import LoopConfig, fit
 
 notebook.set_style()
 jax.config.update("jax_default_matmul_precision", "highest")  # GPUs and TPUs would round more
@@ -255,12 +255,12 @@ def loss_fn(layer, batch, rngs):
 # %%
 variants = {"one head": (1, True), "two heads, no projection": (2, False), "two heads and projection": (2, True)}
 steps = notebook.budget(1000, 20)
-optimiser = Optimiser(name="adam", learning_rate=1e-2, schedule="cosine")
+optimizer = Optimizer(name="adam", learning_rate=1e-2, schedule="cosine")
 trained = {}
 for name, (heads, output) in variants.items():
     layer = MultiHeadAttention(WIDTH, heads, output_projection=output, rngs=nnx.Rngs(0))
     loop = LoopConfig(steps=steps, steps_per_call=10)
-    trained[name] = fit(layer, loss_fn, optimiser, Batches(data, 64, seed=0), loop, console=notebook.quiet_console())
+    trained[name] = fit(layer, loss_fn, optimizer, Batches(data, 64, seed=0), loop, console=notebook.quiet_console())
     print(f"{name:26} mean squared error {np.mean([row['loss'] for row in trained[name].rows[-10:]]):.3f}")
 
 # %%

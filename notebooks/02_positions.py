@@ -35,7 +35,7 @@ from einops import rearrange
 from flax import nnx
 
 from flaxformer_edu import notebook, plots
-from flaxformer_edu.data import Batches, evaluation_batches, load_digits, normalise
+from flaxformer_edu.data import Batches, evaluation_batches, load_digits
 from flaxformer_edu.layers import (
     BlockConfig,
     Encoder,
@@ -47,8 +47,7 @@ from flaxformer_edu.layers import (
 )
 from flaxformer_edu.models import VisionTransformer, ViTConfig
 from flaxformer_edu.plots.panels import show_image
-from flaxformer_edu.training import LoopConfig, Optimiser, fit
-from flaxformer_edu.training.tasks import classification
+from flaxformer_edu.training import LoopConfig, Optimizer, classification, fit
 
 notebook.set_style()
 jax.config.update("jax_default_matmul_precision", "highest")  # GPUs and TPUs would round more
@@ -81,8 +80,8 @@ for name, model in {"without positions": encoder, "with positions": lambda x: en
 
 # %%
 digits = load_digits()
+PIXELS = digits["train"].pixels  # mean and standard deviation of the training pixels
 SIZES = {"patch_size": 2, "width": 64, "hidden": 128, "layers": notebook.budget(2, 1), "dropout": 0.0}
-MEAN, STD = (0.305,), (0.376,)  # of the training pixels, from 0 to 1
 
 
 def shuffle_tiles(image, seed=0):
@@ -100,7 +99,7 @@ for axis, picture, title in zip(axes, pair, ("a digit", "its tiles, shuffled"), 
     axis.set_title(title)
 for axis, positions in zip(axes[2:], ("none", "sinusoidal"), strict=True):
     model = VisionTransformer(replace(ViTConfig.digits(), positions=positions, **SIZES), rngs=nnx.Rngs(0))
-    logits = model(normalise(pair, MEAN, STD))
+    logits = model(PIXELS.normalise(pair))
     for side, (row, label) in enumerate(zip(logits, ("digit", "shuffled"), strict=True)):
         axis.bar(np.arange(10) + 0.4 * side, row, width=0.4, label=label)
     axis.set(title=f"positions: {positions}", xlabel="output", xticks=range(0, 10, 3))
@@ -233,14 +232,14 @@ schemes = {
     "rotary": {"positions": "none", "rotary": Rotary()},
     "multiplied": {"positions": "none", "rotary": Multiplied()},
 }
-task, steps = classification(MEAN, STD), notebook.budget(500, 20)
-optimiser = Optimiser(learning_rate=2e-3, weight_decay=0.05, schedule="cosine", warmup_steps=steps // 10)
+task, steps = classification(prepare=PIXELS.normalise), notebook.budget(500, 20)
+optimizer = Optimizer(learning_rate=2e-3, weight_decay=0.05, schedule="cosine", warmup_steps=steps // 10)
 results = {}
 for name, fields in schemes.items():
     results[name] = fit(
         VisionTransformer(replace(ViTConfig.digits(), **SIZES, **fields), rngs=nnx.Rngs(0)),
         task.loss_fn,
-        optimiser,
+        optimizer,
         Batches(digits["train"], 64, seed=0),
         LoopConfig(steps=steps, steps_per_call=10, evaluate_every=steps // 10),
         evaluate_fn=task.evaluate_fn,
@@ -274,7 +273,7 @@ shuffled = np.stack([shuffle_tiles(image, seed) for seed, image in enumerate(ima
 kept = {}
 for name, result in results.items():
     accuracy = [
-        float((result.model(normalise(batch, MEAN, STD)).argmax(axis=-1) == digits["test"]["labels"]).mean())
+        float((result.model(PIXELS.normalise(batch)).argmax(axis=-1) == digits["test"]["labels"]).mean())
         for batch in (images, shuffled)
     ]
     kept[name] = accuracy

@@ -49,8 +49,7 @@ from flaxformer_edu.layers import (
     padding_mask,
 )
 from flaxformer_edu.models import VisionTransformer, ViTConfig
-from flaxformer_edu.training import LoopConfig, Optimiser, fit
-from flaxformer_edu.training.tasks import classification
+from flaxformer_edu.training import LoopConfig, Optimizer, classification, fit
 
 notebook.set_style()
 jax.config.update("jax_default_matmul_precision", "highest")  # GPUs and TPUs would round more
@@ -174,7 +173,7 @@ plt.show()
 
 # %% budget=90
 digits = load_digits()["train"]
-task = classification(mean=(0.305,), std=(0.376,))
+task = classification(prepare=digits.pixels.normalise)
 steps = notebook.budget(200, 20)
 runs = {}
 for name, norm, warmup in (("pre", "pre", 0), ("post", "post", 0), ("post, warm-up", "post", steps // 3)):
@@ -182,7 +181,7 @@ for name, norm, warmup in (("pre", "pre", 0), ("post", "post", 0), ("post, warm-
     runs[name] = fit(
         VisionTransformer(ViTConfig.digits(norm=norm, **sizes), rngs=nnx.Rngs(0)),
         task.loss_fn,
-        Optimiser(learning_rate=3e-3, warmup_steps=warmup),
+        Optimizer(learning_rate=3e-3, warmup_steps=warmup),
         Batches(digits, 64, seed=0),
         LoopConfig(steps=steps, steps_per_call=10),
         console=notebook.quiet_console(),

@@ -45,10 +45,9 @@ from flaxformer_edu.data import (
     picture_set,
     read_images,
 )
+from flaxformer_edu.decode import references, word_for_word, write_captions
 from flaxformer_edu.models import CaptioningConfig, CaptioningTransformer, ViTCaptioner, ViTCaptionerConfig, ViTConfig
-from flaxformer_edu.training import LoopConfig, Optimiser, fit
-from flaxformer_edu.training.captions import references, word_for_word, write_captions
-from flaxformer_edu.training.tasks import captioning
+from flaxformer_edu.training import LoopConfig, Optimizer, captioning, fit
 
 notebook.set_style()
 
@@ -91,7 +90,7 @@ config = replace(config, hidden=512)  # the course's 2048 would learn the same f
 overfit = fit(
     CaptioningTransformer(config, rngs=nnx.Rngs(0)),
     captioning().loss_fn,
-    Optimiser(name="adam", learning_rate=2e-3, schedule="cosine"),
+    Optimizer(name="adam", learning_rate=2e-3, schedule="cosine"),
     Batches(fifty, batch_size=25, seed=0),
     LoopConfig(steps=notebook.budget(200, 4)),
     console=notebook.quiet_console(),
@@ -151,7 +150,7 @@ task, steps = captioning("images"), notebook.budget(1200, 6)
 trained = fit(
     ViTCaptioner(config, rngs=nnx.Rngs(0)),
     task.loss_fn,
-    Optimiser(name="adamw", learning_rate=2e-3, weight_decay=0.05, schedule="cosine", warmup_steps=steps // 10),
+    Optimizer(name="adamw", learning_rate=2e-3, weight_decay=0.05, schedule="cosine", warmup_steps=steps // 10),
     Batches(train, batch_size=50, seed=0),
     LoopConfig(steps=steps, evaluate_every=max(1, steps // 6)),
     evaluate_fn=task.evaluate_fn,

@@ -42,16 +42,22 @@ from flaxformer_edu.data import (
     evaluation_batches,
     load_cifar10,
     load_digits,
-    normalise,
     random_crop,
     random_flip,
 )
-from flaxformer_edu.data.augment import CIFAR10_MEAN, CIFAR10_STD
 from flaxformer_edu.layers import PatchEmbedding, patchify
 from flaxformer_edu.models import VisionTransformer, ViTConfig
 from flaxformer_edu.models.cnn import ConvNet, ConvNetConfig
-from flaxformer_edu.training import LoopConfig, Optimiser, accuracy, fit, make_step, new_state, split_model
-from flaxformer_edu.training.tasks import classification
+from flaxformer_edu.training import (
+    LoopConfig,
+    Optimizer,
+    accuracy,
+    classification,
+    fit,
+    make_step,
+    new_state,
+    split_model,
+)
 
 notebook.set_style()
 
@@ -62,13 +68,14 @@ notebook.set_style()
 cifar10 = Path("cifar-10-batches-py")
 if cifar10.is_dir():
     print("CIFAR-10 found")
-    splits, MEAN, STD, PATCH = load_cifar10(cifar10), CIFAR10_MEAN, CIFAR10_STD, 4
+    splits, PATCH = load_cifar10(cifar10), 4
     SIZES, STEPS = (500, 2000, 8000), 600
 else:
     print("no folder cifar-10-batches-py here: scikit-learn's digits stand in for CIFAR-10")
-    splits, MEAN, STD, PATCH = load_digits(), (0.305,), (0.376,), 2
+    splits, PATCH = load_digits(), 2
     SIZES, STEPS = (64, 256, 1438), 400
 train, test = splits["train"], splits["test"]
+PIXELS = train.pixels  # their mean and standard deviation
 test = ArrayDataset(name="test", arrays=test.take(np.arange(min(len(test), 2000))), class_names=test.class_names)
 SIDE, CHANNELS = train["images"].shape[2:]
 SIZES, STEPS = notebook.budget((SIZES, STEPS), (SIZES[:1], 5))
@@ -114,7 +121,7 @@ for axis in axes:
 # %%
 embedding = PatchEmbedding(PATCH, CHANNELS, 64, rngs=nnx.Rngs(0))
 kernel, bias = embedding.projection.kernel[...], embedding.projection.bias[...]
-pixels = normalise(image, MEAN, STD)
+pixels = PIXELS.normalise(image)
 layer = embedding(pixels)
 matrix = rearrange(patchify(pixels, PATCH), "batch patch row column channel -> batch patch (row column channel)")
 matrix = matrix @ kernel.reshape(-1, 64) + bias
@@ -130,19 +137,19 @@ print("layer, matrix and convolution agree")
 # ## One batch by heart
 #
 # Before any real training: can the model learn 64 images by heart? If not, something is broken, and it is better to
-# know now. The optimiser is plain, there is no dropout, and 100 steps are enough:
+# know now. The optimizer is plain, there is no dropout, and 100 steps are enough:
 
 # %%
 config = ViTConfig(
     image_size=SIDE, channels=CHANNELS, patch_size=PATCH, classes=len(train.class_names),
     width=64, layers=notebook.budget(2, 1), heads=4, hidden=128, norm="pre", init="lecun",
 )  # fmt: skip
-task = classification(MEAN, STD)
+task = classification(prepare=PIXELS.normalise)
 batch = ArrayDataset(name="64 images", arrays=train.take(np.arange(64)))
 overfit = fit(
     VisionTransformer(config, rngs=nnx.Rngs(0)),
     task.loss_fn,
-    Optimiser(name="adam", learning_rate=1e-3),
+    Optimizer(name="adam", learning_rate=1e-3),
     Batches(batch, batch_size=64, seed=0),
     LoopConfig(steps=notebook.budget(100, 3)),
     console=notebook.quiet_console(),
@@ -158,7 +165,7 @@ assert overfit.rows[-1]["accuracy"] >= notebook.budget(1, 0)
 # ## Two epochs, against a convolutional network
 #
 # An epoch shows every training image once. Beside the ViT we train a small residual network (`models.cnn`), with the
-# same optimiser, on the same batches:
+# same optimizer, on the same batches:
 
 # %%
 cnn = ConvNetConfig(
@@ -172,7 +179,7 @@ for name, network in networks.items():
     runs[name] = fit(
         network,
         task.loss_fn,
-        Optimiser(name="adamw", learning_rate=1e-3, weight_decay=0.05, schedule="cosine", warmup_steps=steps // 10),
+        Optimizer(name="adamw", learning_rate=1e-3, weight_decay=0.05, schedule="cosine", warmup_steps=steps // 10),
         batches,
         LoopConfig(steps=steps, evaluate_every=max(1, steps // 6)),
         evaluate_fn=task.evaluate_fn,
@@ -214,10 +221,10 @@ figure
 # left, to the right, up and down. A network that knows that things may move should not mind much.
 
 # %%
-optimiser = Optimiser(
+optimizer = Optimizer(
     name="adamw", learning_rate=1e-3, weight_decay=0.05, schedule="cosine", decay="weights", warmup_steps=STEPS // 10
 )
-transform = optimiser.build(STEPS)
+transform = optimizer.build(STEPS)
 order = np.random.default_rng(0).permutation(len(train))
 away = SIDE // 8
 padded = np.pad(test["images"], ((0, 0), (away, away), (away, away), (0, 0)))
@@ -233,13 +240,13 @@ def augment(key, images):
 
 def experiment(network, config, augment):
     """Accuracy on the test images and on the shifted ones, for each size of the training set; and the last model."""
-    task, found = classification(MEAN, STD, augment=augment), []
+    task, found = classification(prepare=PIXELS.normalise, augment=augment), []
     graphdef, start = split_model(network(config, rngs=nnx.Rngs(0)))
     step = jax.jit(make_step(graphdef, transform, task.loss_fn))
 
     @jax.jit
     def evaluate(params, images):
-        return accuracy(nnx.merge(graphdef, params)(normalise(images, MEAN, STD)), jnp.asarray(test["labels"])).mean()
+        return accuracy(nnx.merge(graphdef, params)(PIXELS.normalise(images)), jnp.asarray(test["labels"])).mean()
 
     for size in SIZES:
         few = ArrayDataset(name="few", arrays=train.take(order[:size]))
@@ -315,7 +322,7 @@ axes[0].minorticks_off()
 # %%
 name, model = list(models.items())[-1]
 shown = test["images"][:3]
-seen = normalise(shown, MEAN, STD)
+seen = PIXELS.normalise(shown)
 titles = [f"taken for {test.class_names[int(i)]}" for i in model(seen).argmax(axis=-1)]
 print("the model:", name)
 figure = plots.attention_received(shown, model.attention_maps(seen), titles)

@@ -40,10 +40,8 @@ from IPython.display import display
 from flaxformer_edu import compare, convert, notebook, plots
 from flaxformer_edu.convert.layouts.cs231n import LAYOUTS
 from flaxformer_edu.data import Batches, load_digits
-from flaxformer_edu.data.augment import normalise
 from flaxformer_edu.models import VisionTransformer, ViTConfig
-from flaxformer_edu.training import LoopConfig, Optimiser, cross_entropy, fit
-from flaxformer_edu.training.tasks import classification
+from flaxformer_edu.training import LoopConfig, Optimizer, classification, cross_entropy, fit
 
 notebook.set_style()
 TORCH = find_spec("torch") is not None
@@ -64,8 +62,8 @@ config = replace(course, width=64, layers=4, hidden=128, init="lecun")
 start = VisionTransformer(config, rngs=nnx.Rngs(0))
 trained = fit(
     start,
-    classification(mean=(0.305,), std=(0.376,)).loss_fn,
-    Optimiser(learning_rate=2e-3, schedule="cosine", warmup_steps=notebook.budget(40, 2)),
+    classification(prepare=digits["train"].pixels.normalise).loss_fn,
+    Optimizer(learning_rate=2e-3, schedule="cosine", warmup_steps=notebook.budget(40, 2)),
     Batches(digits["train"], batch_size=64, seed=0),
     LoopConfig(steps=notebook.budget(300, 10)),
     console=notebook.quiet_console(),
@@ -123,7 +121,7 @@ print(f"{len(back)} tensors are the same, bit for bit")
 # %%
 spoilt = dict(weights)
 spoilt["classifier.weight"] = spoilt.pop("head.weight")  # another name
-spoilt["optimiser_step"] = np.array(300)  # not of the model
+spoilt["optimizer_step"] = np.array(300)  # not of the model
 del spoilt["transformer.layers.2.norm_self.bias"]
 spoilt["transformer.layers.0.ffn.fc1.weight"] = weights["transformer.layers.0.ffn.fc1.weight"].T
 try:
@@ -170,7 +168,7 @@ mistakes = {
 }
 
 # %%
-images = np.asarray(normalise(digits["test"]["images"], (0.305,), (0.376,)))
+images = np.asarray(digits["test"].pixels.normalise(digits["test"]["images"]))
 labels = digits["test"]["labels"]
 
 
@@ -375,16 +373,16 @@ if TORCH:
 #
 # ## Two trainings, one curve
 #
-# Equal outputs are half of it. Training adds the loss, the gradients, the optimiser with its defaults, and dropout,
+# Equal outputs are half of it. Training adds the loss, the gradients, the optimizer with its defaults, and dropout,
 # which draws random numbers in each framework's own way. `compare.training` makes both sides use PyTorch's: it notes
 # how each mask is drawn, and our model replays the same masks (notebook 7 is about how). Weights, batches and seed
 # are the same anyway. Then the losses must agree, step by step.
 #
-# Two runs: one in which both optimisers are told the same weight decay, one in which both are left to their defaults.
+# Two runs: one in which both optimizers are told the same weight decay, one in which both are left to their defaults.
 
 # %%
 train = digits["train"]
-pixels = np.asarray(normalise(train["images"], (0.305,), (0.376,)))
+pixels = np.asarray(train.pixels.normalise(train["images"]))
 batches = Batches(replace(train, arrays={"images": pixels, "labels": train["labels"]}), batch_size=32, seed=0)
 
 
@@ -399,20 +397,20 @@ def torch_loss(model, batch):
 
 
 # %%
-optimisers = {"the same weight decay": {"weight_decay": 1e-2}, "each framework's default": {}}
+optimizers = {"the same weight decay": {"weight_decay": 1e-2}, "each framework's default": {}}
 curves = {}
 if TORCH:
     with jax.enable_x64(True):  # two blocks are enough for this
         small = VisionTransformer(replace(config, layers=2), rngs=nnx.Rngs(0), param_dtype=np.float64)
-    for name, decay in optimisers.items():
+    for name, decay in optimizers.items():
         curves[name] = compare.training(
             small,
             build_theirs(convert.to_torch(small, layout="cs231n"), layers=2),
             batches,
             loss=loss,
             torch_loss=torch_loss,
-            optimiser=optax.adamw(1e-3, **decay),
-            torch_optimiser=lambda parameters, decay=decay: torch.optim.AdamW(parameters, lr=1e-3, **decay),
+            optimizer=optax.adamw(1e-3, **decay),
+            torch_optimizer=lambda parameters, decay=decay: torch.optim.AdamW(parameters, lr=1e-3, **decay),
             steps=notebook.budget(60, 4),
             seed=231,
             layout="cs231n",
@@ -478,10 +476,10 @@ if TORCH:
 # <details><summary>Answer</summary>
 #
 # ```python
-# with_adam = {"torch_loss": torch_loss, "torch_optimiser": lambda parameters: torch.optim.Adam(parameters, lr=1e-3)}
+# with_adam = {"torch_loss": torch_loss, "torch_optimizer": lambda parameters: torch.optim.Adam(parameters, lr=1e-3)}
 # curve = compare.record_training(build_theirs(weights), batches, steps=80, **with_adam)
 # curve.save("curve.npz")  # so far with PyTorch; from here on without
-# print(compare.training(ours, "curve.npz", loss=loss, optimiser=optax.adam(1e-3)).summary)
+# print(compare.training(ours, "curve.npz", loss=loss, optimizer=optax.adam(1e-3)).summary)
 # ```
 #
 # The file holds the losses, the weights, the batches, and how the masks are drawn; the masks themselves are drawn

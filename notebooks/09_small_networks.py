@@ -53,8 +53,7 @@ from flaxformer_edu.models.course import (
     perceptron_predict,
 )
 from flaxformer_edu.models.language_id import CharRNN, CharRNNConfig
-from flaxformer_edu.training import LoopConfig, Optimiser, accuracy, cross_entropy, fit
-from flaxformer_edu.training.tasks import classification
+from flaxformer_edu.training import LoopConfig, Optimizer, accuracy, classification, cross_entropy, fit
 
 notebook.set_style()
 np.set_printoptions(precision=3, suppress=True)
@@ -165,16 +164,16 @@ print(inspect.getsource(fit_linear))
 # | PyTorch | here |
 # |:---|:---|
 # | `model = MLP((1, 256, 256, 128, 1))` | `model = MLP(MLPConfig.sine(), rngs=nnx.Rngs(0))` |
-# | `optimiser = torch.optim.Adam(model.parameters(), 2e-3)` | `optimiser = optax.adam(2e-3)` |
-# | (the same call) | `state = optimiser.init(params)` |
+# | `optimizer = torch.optim.Adam(model.parameters(), 2e-3)` | `optimizer = optax.adam(2e-3)` |
+# | (the same call) | `state = optimizer.init(params)` |
 # | `loss = F.mse_loss(model(x), y)` | `def loss(params): return jnp.mean((model(x) - y) ** 2)` |
-# | `optimiser.zero_grad(); loss.backward()` | `gradient = jax.grad(loss)(params)` |
-# | `optimiser.step()` | `updates, state = optimiser.update(gradient, state)` |
+# | `optimizer.zero_grad(); loss.backward()` | `gradient = jax.grad(loss)(params)` |
+# | `optimizer.step()` | `updates, state = optimizer.update(gradient, state)` |
 # | (the same call) | `params = optax.apply_updates(params, updates)` |
 # | `for step in range(steps):` | `jax.lax.fori_loop(0, steps, step, (params, state))` |
 #
 # Again the same, but for where things are kept. In PyTorch the parameters are in the model, their gradients beside
-# them, the optimiser's memory in the optimiser. In JAX they are values that go in and come out, which is why the loss
+# them, the optimizer's memory in the optimizer. In JAX they are values that go in and come out, which is why the loss
 # is a function of the parameters, and why nothing has to be set to zero. `nnx.split` takes a model apart into its
 # structure (`graphdef`) and its parameters, `nnx.merge` puts it together. **Adam** (Kingma and Ba 2015) is gradient
 # descent in which each weight has its own step length, from the size of its recent gradients.
@@ -185,8 +184,8 @@ print(inspect.getsource(fit_linear))
 angles = jnp.linspace(-2 * math.pi, 2 * math.pi, 200)[:, None]
 sines = jnp.sin(angles)
 graphdef, params = nnx.split(MLP(MLPConfig.sine(), rngs=nnx.Rngs(0)))
-optimiser = optax.adam(2e-3)
-state = optimiser.init(params)
+optimizer = optax.adam(2e-3)
+state = optimizer.init(params)
 
 
 def loss(params):
@@ -197,7 +196,7 @@ def loss(params):
 def train(params, state, steps):
     def step(_, carry):
         params, state = carry
-        updates, state = optimiser.update(jax.grad(loss)(params), state)
+        updates, state = optimizer.update(jax.grad(loss)(params), state)
         return optax.apply_updates(params, updates), state
 
     return jax.lax.fori_loop(0, steps, step, (params, state))
@@ -256,7 +255,7 @@ plt.show()
 
 # %%
 digits = load_digits()
-task = classification(mean=(0.0,), std=(1.0,))
+task = classification(prepare=Pixels().normalise)
 print({split: len(data) for split, data in digits.items()}, f"-ln(1/10) = {math.log(10):.3f}")
 
 
@@ -266,7 +265,7 @@ def train_on_digits(model):
     result = fit(
         model,
         task.loss_fn,
-        Optimiser(name="adamw", learning_rate=4e-3, schedule="cosine"),
+        Optimizer(name="adamw", learning_rate=4e-3, schedule="cosine"),
         Batches(digits["train"], batch_size=64, seed=0),
         LoopConfig(steps=steps, steps_per_call=10),
         evaluate_fn=task.evaluate_fn,
@@ -447,7 +446,7 @@ config = CharRNNConfig.project(alphabet=alphabet, languages=languages, width=96)
 trained = fit(
     CharRNN(config, rngs=nnx.Rngs(0)),
     loss_fn,
-    Optimiser(name="adam", learning_rate=3e-3, schedule="cosine"),
+    Optimizer(name="adam", learning_rate=3e-3, schedule="cosine"),
     Batches(words["train"], batch_size=128, seed=0),
     LoopConfig(steps=notebook.budget(1600, 24), steps_per_call=8),
     console=notebook.quiet_console(),

@@ -41,13 +41,13 @@ from jax.sharding import PartitionSpec
 
 from flaxformer_edu import notebook
 from flaxformer_edu.data import Batches, load_digits
-from flaxformer_edu.data.augment import normalise
 from flaxformer_edu.data.words import load_words
 from flaxformer_edu.layers import BlockConfig, EncoderBlock
 from flaxformer_edu.models import VisionTransformer, ViTConfig
 from flaxformer_edu.training import (
     LoopConfig,
-    Optimiser,
+    Optimizer,
+    classification,
     cross_entropy,
     data_mesh,
     fit,
@@ -55,7 +55,6 @@ from flaxformer_edu.training import (
     split_model,
     use_devices,
 )
-from flaxformer_edu.training.tasks import classification
 
 notebook.set_style()
 use_devices(4)  # of a processor, and before JAX computes anything; GPUs and TPUs are as many as there are
@@ -190,7 +189,8 @@ plt.show()
 # is used like any other; only its `sharding` tells that it lies in several places.
 
 # %%
-digits, task = load_digits(), classification(mean=(0.305,), std=(0.376,))
+digits = load_digits()
+task = classification(prepare=digits["train"].pixels.normalise)
 config = replace(ViTConfig.digits(), layers=notebook.budget(2, 1))
 train = Batches(digits["train"], batch_size=64, seed=0)
 mesh = data_mesh(64)
@@ -305,7 +305,7 @@ graphdef, params = split_model(VisionTransformer(config, rngs=nnx.Rngs(0)))
 
 def loss_of(params, batch):
     """The mean loss of a batch, or of a part of one."""
-    logits = nnx.merge(graphdef, params)(normalise(batch["images"], (0.305,), (0.376,)))
+    logits = nnx.merge(graphdef, params)(digits["train"].pixels.normalise(batch["images"]))
     return cross_entropy(logits, batch["labels"]).mean()
 
 
@@ -346,7 +346,7 @@ for name, found in gradients.items():
 # | what | why |
 # |---|---|
 # | the parameters | of course |
-# | the optimiser's memory | Adam's two moments; without them the first steps after resuming are others |
+# | the optimizer's memory | Adam's two moments; without them the first steps after resuming are others |
 # | the step's number | the learning rate's schedule depends on it |
 # | the seed | dropout: the random key of step $t$ is `fold_in(key(seed), t)` |
 # | the place in the data | nothing to save: `Batches` is a function of the seed and the step |
@@ -356,23 +356,23 @@ for name, found in gradients.items():
 
 # %%
 STEPS = notebook.budget(240, 24)
-optimiser = Optimiser(name="adamw", learning_rate=2e-3, schedule="cosine", warmup_steps=STEPS // 8)
+optimizer = Optimizer(name="adamw", learning_rate=2e-3, schedule="cosine", warmup_steps=STEPS // 8)
 loop = LoopConfig(steps=STEPS, save_every=STEPS // 4)
 
 
 def run(batches, **options):
     """A ViT trained on these batches; with a folder, from where the run in the folder has got to."""
     model = VisionTransformer(config, rngs=nnx.Rngs(0))
-    return fit(model, task.loss_fn, optimiser, batches, loop, console=notebook.quiet_console(), **options)
+    return fit(model, task.loss_fn, optimizer, batches, loop, console=notebook.quiet_console(), **options)
 
 
 whole = run(train)
-for name in ("step", "seed", "params", "optimiser"):
+for name in ("step", "seed", "params", "optimizer"):
     leaves = jax.tree.leaves(getattr(whole.state, name))
     print(f"{name:10}{len(leaves):4} arrays of {sum(leaf.size for leaf in leaves):8,} numbers")
 
 # %% [markdown]
-# The optimiser remembers twice as much as the model has parameters, which is worth knowing before a disk is bought.
+# The optimizer remembers twice as much as the model has parameters, which is worth knowing before a disk is bought.
 #
 # Now the same run with two misfortunes. At one step the batches raise an exception that nobody catches, as if the power
 # had failed: what was done since the last checkpoint is lost. Later the process is sent SIGTERM, the polite request to
@@ -531,7 +531,7 @@ plt.show()
 # under other settings would be neither the old run nor a new one.
 #
 # ```python
-# optimiser = replace(optimiser, learning_rate=1e-3)
+# optimizer = replace(optimizer, learning_rate=1e-3)
 # run(train, folder=Path(home.name))
 # ```
 #

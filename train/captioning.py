@@ -15,30 +15,25 @@ from typing import Any, Literal
 import numpy as np
 from flax import nnx
 
-from flaxformer_edu.data import CaptionDataset, caption_dataset, load_coco, normalise, picture_set, read_images
-from flaxformer_edu.data.batches import Batches, evaluation_batches
+from flaxformer_edu.data import CaptionDataset, Pixels, caption_dataset, load_coco, picture_set, read_images
+from flaxformer_edu.decode import bleu, check_beam, references, require_sacrebleu, word_for_word, write_captions
 from flaxformer_edu.models import CaptioningConfig, CaptioningTransformer
 from flaxformer_edu.models.vit_captioner import ViTCaptioner, ViTCaptionerConfig
-from flaxformer_edu.training import LoopConfig, Optimiser, fit, recipe
-from flaxformer_edu.training.captions import bleu, references, require_sacrebleu, word_for_word, write_captions
-from flaxformer_edu.training.tasks import Task, captioning
-from flaxformer_edu.training.translation import check_beam
+from flaxformer_edu.training import Optimizer, captioning
+from train import recipe
 
-MEAN, STD = (0.5,), (0.25,)  # of pixels
+PIXELS = Pixels(mean=(0.5,), std=(0.25,))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preset:
+class Preset(recipe.Preset):
     """A model, and how it is trained; `image_size` is None where the model sees features."""
 
     model: Callable[..., CaptioningConfig]
-    optimiser: Optimiser
-    epochs: int
-    batch_size: int
     max_train: int | None = None
     image_size: int | None = None
     warmup: float = 0.0
-    dtype: str = "float32"
+    evaluations: int = 4
 
 
 def tuned(*, vocab: int, features: int, max_length: int) -> CaptioningConfig:
@@ -47,16 +42,16 @@ def tuned(*, vocab: int, features: int, max_length: int) -> CaptioningConfig:
     return replace(config, norm="pre", hidden=512, dropout=0.2)
 
 
-adam = Optimiser(name="adam", learning_rate=1e-3, schedule="cosine")
-adamw = Optimiser(name="adamw", learning_rate=1e-3, weight_decay=0.05, schedule="cosine", decay="weights")
+adam = Optimizer(name="adam", learning_rate=1e-3, schedule="cosine")
+adamw = Optimizer(name="adamw", learning_rate=1e-3, weight_decay=0.05, schedule="cosine", decay="weights")
 PRESETS = {
     "cs231n": Preset(
-        model=CaptioningConfig.cs231n, optimiser=replace(adam, final_fraction=0.3),
+        model=CaptioningConfig.cs231n, optimizer=replace(adam, final_fraction=0.3),
         epochs=100, batch_size=25, max_train=50,
     ),
-    "tuned": Preset(model=tuned, optimiser=adamw, epochs=10, batch_size=64, warmup=0.05),
+    "tuned": Preset(model=tuned, optimizer=adamw, epochs=10, batch_size=64, warmup=0.05),
     "pixels": Preset(
-        model=ViTCaptionerConfig.small, optimiser=adamw, epochs=15, batch_size=50, warmup=0.1, image_size=64
+        model=ViTCaptionerConfig.small, optimizer=adamw, epochs=15, batch_size=50, warmup=0.1, image_size=64
     ),
 }  # fmt: skip
 
@@ -75,18 +70,6 @@ class Config(recipe.RecipeConfig):
     """The width of that beam search."""
 
 
-def from_pixels(task: Task) -> Task:
-    """The same task on uint8 `images`."""
-
-    def normalised(batch: dict[str, Any]) -> dict[str, Any]:
-        return {**batch, "images": normalise(batch["images"], MEAN, STD)}
-
-    return Task(
-        lambda model, batch, rngs: task.loss_fn(model, normalised(batch), rngs),
-        lambda model, batch: task.evaluate_fn(model, normalised(batch)),
-    )
-
-
 def scores(model: Any, dataset: CaptionDataset, words: list[str], *, beam: int | None = None) -> dict[str, Any]:
     """How many of the set's pictures are captioned word for word as by one of those who described them.
 
@@ -94,7 +77,7 @@ def scores(model: Any, dataset: CaptionDataset, words: list[str], *, beam: int |
     """
     people = references(dataset, words)
     inputs = next(iter(dataset.tables.values()))[np.array(list(people))]
-    inputs = normalise(inputs, MEAN, STD) if inputs.dtype == np.uint8 else inputs
+    inputs = PIXELS.normalise(inputs) if inputs.dtype == np.uint8 else inputs
     captions, theirs = write_captions(model, inputs, words), list(people.values())
     figures: dict[str, Any] = {"pictures": len(people), "word_for_word": word_for_word(captions, theirs)}
     if beam is None:
@@ -120,26 +103,20 @@ def run(config: Config) -> None:
 
     sizes = {"image_size": size} if size else {"features": data["train_features"].shape[1]}
     model = preset.model(vocab=len(words), max_length=length, **sizes)
-    task = from_pixels(captioning("images")) if size else captioning()
-    batches = Batches(train, preset.batch_size, seed=config.seed)
-    steps = preset.epochs * batches.steps_per_epoch
+    task = captioning("images", prepare=PIXELS.normalise) if size else captioning()
+    network = ViTCaptioner if size else CaptioningTransformer
     started = time.monotonic()
-    trained = fit(
-        (ViTCaptioner if size else CaptioningTransformer)(
-            model, rngs=nnx.Rngs(config.seed), dtype=recipe.compute_dtype(preset.dtype)
-        ),
-        task.loss_fn,
-        replace(preset.optimiser, warmup_steps=round(preset.warmup * steps)),
-        batches,
-        LoopConfig(steps=steps, seed=config.seed, evaluate_every=max(batches.steps_per_epoch, steps // 4)),
-        evaluate_fn=task.evaluate_fn,
-        validation=lambda: evaluation_batches(val, 250),
-        folder=config.out,
-        tensorboard=config.tensorboard,
-        settings=config.settings,
-        notes={"idx_to_word": words, "mean": MEAN, "std": STD},
+    trained = recipe.train(
+        config,
+        preset,
+        network(model, rngs=nnx.Rngs(config.seed), dtype=recipe.compute_dtype(preset.dtype)),
+        task,
+        train,
+        val,
+        notes={"idx_to_word": words, **vars(PIXELS)},
     )
-    losses = [row["loss"] for row in trained.rows if "loss" in row][-batches.steps_per_epoch :]
+    steps = preset.steps(train)
+    losses = [row["loss"] for row in trained.rows if "loss" in row][-(steps // preset.epochs) :]
     figures = {"steps": steps, "loss_of_last_epoch": float(np.mean(losses)), "val_loss": trained.rows[-1]["eval_loss"]}
     if max_train is not None:
         seen = scores(trained.model, train, words)

@@ -13,25 +13,17 @@ from typing import Any, Literal
 import numpy as np
 from flax import nnx
 
-from flaxformer_edu.data import ArrayDataset, Batches, evaluation_batches
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import VisionTransformer, ViTConfig
 from flaxformer_edu.models.cnn import ConvNet, ConvNetConfig
-from flaxformer_edu.training import LoopConfig, Optimiser, fit, recipe
-from flaxformer_edu.training.tasks import classification
+from flaxformer_edu.training import Optimizer, classification
+from train import recipe
 from train.vit import SOURCES
 
-ADAMW = Optimiser(name="adamw", weight_decay=0.05, schedule="cosine", decay="weights")
+ADAMW = Optimizer(name="adamw", weight_decay=0.05, schedule="cosine", decay="weights")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Budget:
-    """What both networks are given alike."""
-
-    optimiser: Optimiser = ADAMW
-    epochs: int = 5
-    batch_size: int = 64
-    dtype: str = "float32"
+BUDGET = recipe.Preset(optimizer=ADAMW, epochs=5, batch_size=64)  # what both networks are given alike
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,40 +54,35 @@ def networks(config: Config, size: int, channels: int, classes: int) -> dict[str
 
 
 def run(config: Config) -> None:
-    source, budget = SOURCES[config.dataset], config.override(Budget())
+    source, budget = SOURCES[config.dataset], config.override(BUDGET)
     train, test = source.load(config.data).values()
     classes, (available, size, _, channels) = train.class_names or (), train["images"].shape
     if config.examples is not None:
         if not budget.batch_size <= config.examples <= available:
             raise InputError(f"examples is {config.examples}, expected {budget.batch_size} (a batch) to {available}")
-        train = ArrayDataset(name=train.name, arrays=train.take(np.arange(config.examples)), class_names=classes)
-    batches = Batches(train, budget.batch_size, seed=config.seed)
-    steps = budget.epochs * batches.steps_per_epoch
-    task = classification(source.mean, source.std, augment=source.augment if config.augment else None)
+        train = replace(train, arrays=train.take(np.arange(config.examples)))
+    steps = budget.steps(train)
+    epoch = steps // budget.epochs
+    task = classification(prepare=train.pixels.normalise, augment=source.augment if config.augment else None)
     figures: dict[str, Any] = {}
     curves: dict[str, dict[str, list[float]]] = {}
     for name, (network, settings) in networks(config, size, channels, len(classes)).items():
-        folder = None if config.out is None else config.out / name.lower()
-        trained = fit(
+        trained = recipe.train(
+            replace(config, out=None if config.out is None else config.out / name.lower()),
+            budget,
             network(settings, rngs=nnx.Rngs(config.seed), dtype=recipe.compute_dtype(budget.dtype)),
-            task.loss_fn,
-            replace(budget.optimiser, warmup_steps=steps // 10),
-            batches,
-            LoopConfig(
-                steps=steps, seed=config.seed, evaluate_every=batches.steps_per_epoch,
-                best_metric="accuracy", best_is="highest",
-            ),
-            evaluate_fn=task.evaluate_fn,
-            validation=lambda: evaluation_batches(test, 500),
-            folder=folder,
-            settings=config.settings,
-            notes={"class_names": classes, "mean": source.mean, "std": source.std},
-        )  # fmt: skip
+            task,
+            train,
+            test,
+            optimizer=replace(budget.optimizer, warmup_steps=steps // 10),
+            best_metric="accuracy",
+            notes={"class_names": classes, **vars(train.pixels)},
+        )
         evaluated = [row for row in trained.rows if "eval_accuracy" in row]
         rate = trained.examples_per_second or float("nan")
         figures |= {f"{name} accuracy": evaluated[-1]["eval_accuracy"], f"{name} images per second": rate}
         curves[name] = {
-            "epoch": [row["step"] / batches.steps_per_epoch for row in evaluated],
+            "epoch": [row["step"] / epoch for row in evaluated],
             "seconds of training": [row["step"] * budget.batch_size / rate for row in evaluated],
             "test accuracy": [row["eval_accuracy"] for row in evaluated],
         }
@@ -105,7 +92,7 @@ def run(config: Config) -> None:
 
 
 def draw(curves: dict[str, dict[str, list[float]]], path: Path) -> None:
-    """Accuracy against epoch and against time, one line a network."""
+    """Accuracy against epoch and against time, one line per network."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.5), layout="constrained")

@@ -25,10 +25,10 @@ from flax import nnx
 from jaxtyping import Array
 from tyro.conf import Positional
 
-from flaxformer_edu.data import ArrayDataset, Batches, evaluation_batches, load_mnist
+from flaxformer_edu.data import ArrayDataset, Pixels, load_mnist
 from flaxformer_edu.models.course import MLP, ConvDigit, ConvDigitConfig, MLPConfig, fit_linear, fit_perceptron
-from flaxformer_edu.training import LoopConfig, Optimiser, fit, recipe
-from flaxformer_edu.training.tasks import Task, classification
+from flaxformer_edu.training import Optimizer, Task, classification
+from train import recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,20 +44,17 @@ class Config(recipe.RecipeConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preset:
+class Preset(recipe.Preset):
     """A network, and how it is trained."""
 
     model: Callable[..., nnx.Module]
-    optimiser: Optimiser
-    epochs: int
-    batch_size: int
-    ema_decay: float | None = None
-    dtype: str = "float32"
+    evaluations: int = 10
+    steps_per_call: int = 10
 
 
 for_mnist = partial(
     Preset,
-    optimiser=Optimiser(learning_rate=2e-3, schedule="cosine", weight_decay=0.05),
+    optimizer=Optimizer(learning_rate=2e-3, schedule="cosine", weight_decay=0.05),
     epochs=12,
     batch_size=128,
     ema_decay=0.998,
@@ -65,7 +62,7 @@ for_mnist = partial(
 PRESETS = {
     "sine": Preset(
         model=partial(MLP, MLPConfig.sine()),
-        optimiser=Optimiser(name="adam", learning_rate=2e-3, schedule="cosine"),
+        optimizer=Optimizer(name="adam", learning_rate=2e-3, schedule="cosine"),
         epochs=1000,
         batch_size=50,
     ),
@@ -100,51 +97,37 @@ def sine() -> tuple[ArrayDataset, ArrayDataset, Task]:
     def squared_error(model: Any, batch: dict[str, Any], **rngs: nnx.Rngs) -> Array:
         return ((model(batch["x"], **rngs) - batch["y"]) ** 2)[:, 0]
 
-    task = Task(
-        lambda model, batch, rngs: (squared_error(model, batch, rngs=rngs).mean(), {}),
-        lambda model, batch: {"loss": squared_error(model, batch)},
-    )
+    def loss_fn(model: Any, batch: dict[str, Any], rngs: nnx.Rngs) -> tuple[Array, dict[str, Array]]:
+        return squared_error(model, batch, rngs=rngs).mean(), {}
+
+    def evaluate_fn(model: Any, batch: dict[str, Any]) -> dict[str, Array]:
+        return {"loss": squared_error(model, batch)}
+
     points = (np.linspace(-2 * math.pi, 2 * math.pi, n, dtype=np.float32)[:, None] for n in (200, 2000))
     train, test = (ArrayDataset(name="sine", arrays={"x": x, "y": np.sin(x)}) for x in points)
-    return train, test, task
+    return train, test, Task(loss_fn, evaluate_fn)
 
 
 def mnist(config: Config) -> tuple[ArrayDataset, ArrayDataset, Task]:
     """The digits, their pixels from 0 to 1 as in the project."""
     train, test = load_mnist(config.data).values()
-    return train, test, classification(mean=(0.0,), std=(1.0,))
+    return train, test, classification(prepare=Pixels().normalise)
 
 
 def network(config: Config) -> dict[str, Any]:
     """Train one of `PRESETS`, and measure it."""
     preset = config.override(PRESETS[config.model])
     train, test, task = sine() if config.model == "sine" else mnist(config)
-    batches = Batches(train, preset.batch_size, seed=config.seed)
-    steps = preset.epochs * batches.steps_per_epoch
-    loop = LoopConfig(
-        steps=steps, seed=config.seed, evaluate_every=max(batches.steps_per_epoch, steps // 10), steps_per_call=10,
-        ema_decay=preset.ema_decay,
-    )  # fmt: skip
+    model = preset.model(rngs=nnx.Rngs(config.seed), dtype=recipe.compute_dtype(preset.dtype))
     started = time.monotonic()
-    trained = fit(
-        preset.model(rngs=nnx.Rngs(config.seed), dtype=recipe.compute_dtype(preset.dtype)),
-        task.loss_fn,
-        preset.optimiser,
-        batches,
-        loop,
-        evaluate_fn=task.evaluate_fn,
-        validation=lambda: evaluation_batches(test, 1000),
-        folder=config.out,
-        tensorboard=config.tensorboard,
-        settings=config.settings,
-    )
+    trained = recipe.train(config, preset, model, task, train, test)
     last = trained.rows[-1]
     if config.model == "sine":
         figures = {"mean_squared_error": last["eval_loss"], "bar": "below 0.001"}
     else:
         bar = {"digits": 0.98, "convolution": 0.97}[config.model]
         figures = {"test_accuracy": last["eval_accuracy"], "test_loss": last["eval_loss"], "bar": f"at least {bar}"}
-    return {**figures, "steps": steps, "seconds": time.monotonic() - started}
+    return {**figures, "steps": preset.steps(train), "seconds": time.monotonic() - started}
 
 
 def run(config: Config) -> None:

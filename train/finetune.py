@@ -8,31 +8,23 @@ $ python -m train.finetune --from vit_b_16.pth --dataset mnist --image-size 32 -
 
 import time
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Shaped
+from jaxtyping import Array, Float, Shaped
 from tyro.conf import arg
 
 from flaxformer_edu import convert
-from flaxformer_edu.data import Batches, evaluation_batches
+from flaxformer_edu.data import Pixels
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import VisionTransformer
-from flaxformer_edu.training import LoopConfig, Optimiser, fit, recipe
-from flaxformer_edu.training.fine_tuning import LayerWise, with_new_head
-from flaxformer_edu.training.tasks import Task, classification
+from flaxformer_edu.training import LayerWise, Optimizer, classification, with_new_head
+from train import recipe
 from train.vit import SOURCES
 
-
-@dataclass(frozen=True, kw_only=True)
-class Preset:
-    """How the training goes, whatever the model."""
-
-    optimiser: Optimiser = Optimiser(name="adamw", learning_rate=3e-4, weight_decay=0.05, schedule="cosine")  # noqa: RUF009
-    epochs: int = 3
-    batch_size: int = 64
-    dtype: str = "float32"
+ADAMW = Optimizer(name="adamw", learning_rate=3e-4, weight_decay=0.05, schedule="cosine")
+PRESET = recipe.Preset(optimizer=ADAMW, epochs=3, batch_size=64)  # whatever the model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,22 +45,10 @@ class Config(recipe.RecipeConfig):
     """Shift and, where that makes sense, mirror the images."""
 
 
-def resized(task: Task, size: int, channels: int) -> Task:
-    """The same task on images that are first resized on the device, and repeated where the model wants colours."""
-
-    def batch_of(batch: dict[str, Any]) -> dict[str, Any]:
-        return {**batch, "images": fitted(batch["images"], size, channels)}
-
-    return Task(
-        lambda model, batch, rngs: task.loss_fn(model, batch_of(batch), rngs),
-        lambda model, batch: task.evaluate_fn(model, batch_of(batch)),
-    )
-
-
 def fitted(
     images: Shaped[Array, "batch height _width channel"], size: int, channels: int
 ) -> Shaped[Array, "batch size size channels"]:
-    """Images of another size, and, of grey ones, one copy a channel."""
+    """Images of another size, and, of grey ones, one copy per channel."""
     wanted = (len(images), size, size, images.shape[-1])
     if images.shape != wanted:
         images = jax.image.resize(images.astype(jnp.float32), wanted, "bilinear")
@@ -82,38 +62,32 @@ def run(config: Config) -> None:
     start, notes = convert.open(config.source, preset=config.preset)
     if not isinstance(start, VisionTransformer):
         raise InputError(f"{config.source} holds a {type(start).__name__}, expected a VisionTransformer")
-    preset = config.override(Preset())
+    preset = config.override(PRESET)
     size, channels = config.image_size or start.config.image_size, start.config.channels
     if channels % train["images"].shape[-1]:
         raise InputError(f"{config.source} sees {channels} channels, the images of {config.dataset} have more")
     resized_start = convert.resize_positions(start, size)
     model = with_new_head(resized_start, len(class_names), dtype=recipe.compute_dtype(preset.dtype))
-    pixels = {"mean": data.mean, "std": data.std}
-    pixels |= {name: notes[name] for name in pixels if name in notes}
-    task = classification(**pixels, augment=data.augment if config.augment else None)
-    batches = Batches(train, preset.batch_size, seed=config.seed)
-    steps = preset.epochs * batches.steps_per_epoch
+    # Pixels are normalised as the pretrained model's were, if its folder or its library says how.
+    pixels = Pixels(**{name: notes.get(name, value) for name, value in vars(train.pixels).items()})
+
+    def prepare(images: Shaped[Array, "batch height _width channel"]) -> Float[Array, "batch size size channels"]:
+        return pixels.normalise(fitted(images, size, channels))
+
+    steps = preset.steps(train)
+    adamw = replace(preset.optimizer, warmup_steps=steps // 10)
     started = time.monotonic()
-    trained = fit(
+    trained = recipe.train(
+        config,
+        preset,
         model,
-        resized(task, size, channels).loss_fn,
-        LayerWise(
-            optimiser=replace(preset.optimiser, warmup_steps=steps // 10),
-            layers=model.config.layers,
-            decay=config.decay,
-        ),
-        batches,
-        LoopConfig(
-            steps=steps, seed=config.seed, evaluate_every=batches.steps_per_epoch,
-            best_metric="accuracy", best_is="highest",
-        ),
-        evaluate_fn=resized(task, size, channels).evaluate_fn,
-        validation=lambda: evaluation_batches(test, 250),
-        folder=config.out,
-        tensorboard=config.tensorboard,
-        settings=config.settings,
-        notes={"class_names": class_names, **pixels},
-    )  # fmt: skip
+        classification(prepare=prepare, augment=data.augment if config.augment else None),
+        train,
+        test,
+        optimizer=LayerWise(optimizer=adamw, layers=model.config.layers, decay=config.decay),
+        best_metric="accuracy",
+        notes={"class_names": class_names, **vars(pixels)},
+    )
     last = trained.rows[-1]
     figures = {"steps": steps, "accuracy": last["eval_accuracy"], "loss": last["eval_loss"]}
     figures |= {"examples_per_second": trained.examples_per_second, "seconds": time.monotonic() - started}

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Int
 from rich.console import Console
 from rich.table import Table
 from tyro.conf import arg
@@ -26,29 +26,26 @@ from tyro.conf import arg
 from flaxformer_edu.convert import to_torch
 from flaxformer_edu.convert.layouts.cs188 import LAYOUTS
 from flaxformer_edu.convert.readers import write
-from flaxformer_edu.data import ArrayDataset, Batches, evaluation_batches, load_lang_id
+from flaxformer_edu.data import ArrayDataset, load_lang_id
 from flaxformer_edu.data.words import load_words
 from flaxformer_edu.models.language_id import CharRNN, CharRNNConfig
-from flaxformer_edu.training import LoopConfig, Optimiser, accuracy, cross_entropy, fit, recipe
+from flaxformer_edu.training import Optimizer, classification
+from train import recipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preset:
+class Preset(recipe.Preset):
     """A network, and how it is trained."""
 
     model: Callable[..., CharRNNConfig]
-    optimiser: Optimiser
-    epochs: int
-    batch_size: int
-    ema_decay: float | None = None
-    dtype: str = "float32"
+    steps_per_call: int = 8
 
 
 PRESETS = {
-    "project": Preset(model=CharRNNConfig.project, optimiser=Optimiser(name="adam"), epochs=25, batch_size=64),
+    "project": Preset(model=CharRNNConfig.project, optimizer=Optimizer(name="adam"), epochs=25, batch_size=64),
     "gated": Preset(
         model=CharRNNConfig.gated,
-        optimiser=Optimiser(learning_rate=4e-3, schedule="cosine", warmup_steps=200),
+        optimizer=Optimizer(learning_rate=4e-3, schedule="cosine", warmup_steps=200),
         epochs=20,
         batch_size=128,
         ema_decay=0.995,
@@ -73,44 +70,26 @@ def run(config: Config) -> None:
     words = load_lang_id(config.data) if config.data else load_words()
     languages = tuple(words["train"].class_names)
     model = preset.model(alphabet="".join(words["train"].metadata["chars"]), languages=languages)
-    batches = Batches(words["train"], preset.batch_size, seed=config.seed)
-    steps = preset.epochs * batches.steps_per_epoch
-    loop = LoopConfig(
-        steps=steps, seed=config.seed, evaluate_every=batches.steps_per_epoch, steps_per_call=8,
-        ema_decay=preset.ema_decay, best_metric="accuracy", best_is="highest",
-    )  # fmt: skip
     started = time.monotonic()
-    trained = fit(
+    trained = recipe.train(
+        config,
+        preset,
         CharRNN(model, rngs=nnx.Rngs(config.seed), dtype=recipe.compute_dtype(preset.dtype)),
-        loss_fn,
-        preset.optimiser,
-        batches,
-        loop,
-        evaluate_fn=evaluate_fn,
-        validation=lambda: evaluation_batches(words["dev"], 500),
-        folder=config.out,
-        tensorboard=config.tensorboard,
-        settings=config.settings,
+        classification("words"),
+        words["train"],
+        words["dev"],
+        best_metric="accuracy",
     )
     seconds = time.monotonic() - started
     counts = {split: confusion(trained.model, words[split]) for split in ("dev", "test")}
-    figures = {f"{split}_accuracy": float(np.trace(table) / table.sum()) for split, table in counts.items()}
+    figures: dict[str, Any] = {
+        f"{split}_accuracy": float(np.trace(table) / table.sum()) for split, table in counts.items()
+    }
+    figures |= {"steps": preset.steps(words["train"]), "seconds": seconds}
     Console().print(confusion_table(counts["test"], languages))
-    recipe.report(f"Language of a word, {config.preset}", {**figures, "steps": steps, "seconds": seconds}, config.json)
+    recipe.report(f"Language of a word, {config.preset}", figures, config.json)
     if config.save:
         write(config.save, to_torch(trained.model, layout=LAYOUTS[CharRNN]))
-
-
-def loss_fn(model: CharRNN, batch: dict[str, Any], rngs: nnx.Rngs) -> tuple[Float[Array, ""], dict[str, Any]]:
-    """The mean cross-entropy of a batch, and its accuracy."""
-    logits = model(batch["words"], rngs=rngs)
-    return cross_entropy(logits, batch["labels"]).mean(), {"accuracy": accuracy(logits, batch["labels"]).mean()}
-
-
-def evaluate_fn(model: CharRNN, batch: dict[str, Any]) -> dict[str, Float[Array, "batch"]]:
-    """The same, a value a word."""
-    logits = model(batch["words"])
-    return {"loss": cross_entropy(logits, batch["labels"]), "accuracy": accuracy(logits, batch["labels"])}
 
 
 def confusion(model: CharRNN, words: ArrayDataset) -> Int[np.ndarray, "class class"]:

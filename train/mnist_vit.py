@@ -7,7 +7,7 @@ $ python -m train.mnist_vit --epochs 2 --data mnist
 """
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -19,13 +19,11 @@ from rich.console import Console
 from rich.table import Table
 
 from flaxformer_edu import plots
-from flaxformer_edu.data import ArrayDataset, Batches, evaluation_batches, load_mnist, normalise, random_crop
-from flaxformer_edu.data.augment import MNIST_MEAN, MNIST_STD
+from flaxformer_edu.data import ArrayDataset, evaluation_batches, load_mnist, random_crop
 from flaxformer_edu.models import VisionTransformer, ViTConfig
-from flaxformer_edu.training import LoopConfig, Optimiser, TrainResult, fit, recipe
-from flaxformer_edu.training.folder import write_json
-from flaxformer_edu.training.metrics import Row
-from flaxformer_edu.training.tasks import classification
+from flaxformer_edu.runs import Row, write_json
+from flaxformer_edu.training import Optimizer, TrainResult, classification
+from train import recipe
 
 TITLE = "MNIST's test digits, read as 4 x 4 tiles"
 Positions = Literal["sinusoidal", "rotary", "multiplied", "learned"]
@@ -42,54 +40,48 @@ class Config(recipe.RecipeConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preset:
+class Preset(recipe.Preset):
     """How the model is trained: each digit shifted by up to `shift` pixels, the parameters averaged."""
 
-    optimiser: Optimiser = field(
-        default_factory=lambda: Optimiser(learning_rate=4e-3, schedule="cosine", weight_decay=0.05, decay="weights")
-    )
-    epochs: int = 30
-    batch_size: int = 128
-    warmup: float = 0.05
-    ema_decay: float = 0.999
     shift: int = 1
-    dtype: str = "float32"
+
+
+PRESET = Preset(
+    optimizer=Optimizer(learning_rate=4e-3, schedule="cosine", weight_decay=0.05, decay="weights"),
+    epochs=30,
+    batch_size=128,
+    warmup=0.05,
+    evaluations=10,
+    steps_per_call=10,
+    ema_decay=0.999,
+)
 
 
 def train(config: Config) -> tuple[dict[str, Any], list[Row]]:
     """Train with one kind of positions: the figures, and the metrics of all steps."""
-    preset = config.override(Preset())
+    preset = config.override(PRESET)
     digits, test = load_mnist(config.data).values()
-    batches = Batches(digits, preset.batch_size, seed=config.seed)
-    steps = preset.epochs * batches.steps_per_epoch
-    task = classification(MNIST_MEAN, MNIST_STD, augment=partial(random_crop, padding=preset.shift))
+    task = classification(prepare=test.pixels.normalise, augment=partial(random_crop, padding=preset.shift))
     model = VisionTransformer(
         ViTConfig.tiles(positions=config.positions),
         rngs=nnx.Rngs(config.seed),
         dtype=recipe.compute_dtype(preset.dtype),
     )
-    loop = LoopConfig(
-        steps=steps, seed=config.seed, evaluate_every=max(batches.steps_per_epoch, steps // 10), steps_per_call=10,
-        ema_decay=preset.ema_decay, best_metric="accuracy", best_is="highest",
-    )  # fmt: skip
     started = time.monotonic()
-    trained = fit(
+    trained = recipe.train(
+        config,
+        preset,
         model,
-        task.loss_fn,
-        replace(preset.optimiser, warmup_steps=round(preset.warmup * steps)),
-        batches,
-        loop,
-        evaluate_fn=task.evaluate_fn,
-        validation=lambda: evaluation_batches(test, 1000),
-        folder=config.out,
-        tensorboard=config.tensorboard,
-        settings=config.settings,
-        notes={"class_names": test.class_names, "mean": MNIST_MEAN, "std": MNIST_STD},
+        task,
+        digits,
+        test,
+        best_metric="accuracy",
+        notes={"class_names": test.class_names, **vars(test.pixels)},
     )
     seconds = time.monotonic() - started
     last = trained.rows[-1]
     figures = {"positions": config.positions, "accuracy": last["eval_accuracy"], "loss": last["eval_loss"]}
-    figures |= {"confusions": draw(config, trained, test), "steps": steps, "seconds": seconds}
+    figures |= {"confusions": draw(config, trained, test), "steps": preset.steps(digits), "seconds": seconds}
     return figures, trained.rows
 
 
@@ -108,13 +100,13 @@ def draw(config: Config, trained: TrainResult, test: ArrayDataset) -> dict[str, 
 
 def predict(model: VisionTransformer, test: ArrayDataset) -> Float[np.ndarray, "example class"]:
     """Each class's probability, for every example."""
-    graphdef, params = nnx.split(model)
+    structure, params = nnx.split(model)
 
     @jax.jit
-    def probabilities(images: Array) -> Array:
-        return jax.nn.softmax(nnx.merge(graphdef, params)(normalise(images, MNIST_MEAN, MNIST_STD)).astype(np.float32))
+    def probabilities(params: Any, images: Array) -> Array:
+        return jax.nn.softmax(nnx.merge(structure, params)(test.pixels.normalise(images)).astype(np.float32))
 
-    batches = [(probabilities(batch["images"]), batch["mask"]) for batch in evaluation_batches(test, 1000)]
+    batches = [(probabilities(params, batch["images"]), batch["mask"]) for batch in evaluation_batches(test, 1000)]
     return np.concatenate([np.asarray(rows)[mask] for rows, mask in batches])
 
 

@@ -23,47 +23,42 @@ from tyro.conf import arg
 
 from flaxformer_edu.data import (
     LONGEST,
-    Batches,
     Characters,
     Pair,
     Subwords,
     Vocabulary,
-    evaluation_batches,
     generated_pairs,
     pair_dataset,
     read_pairs,
 )
+from flaxformer_edu.decode import check_beam, exact_match, translate_texts
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models.seq2seq import Seq2SeqConfig, Seq2SeqTransformer
-from flaxformer_edu.training import LoopConfig, Optimiser, fit, recipe
-from flaxformer_edu.training.tasks import translation
-from flaxformer_edu.training.translation import check_beam, exact_match, translate_texts
+from flaxformer_edu.training import Optimizer, translation
+from train import recipe
 
 EXAMPLES = 100_000  # to train on, a small set's often, unless a number of epochs is given
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preset:
+class Preset(recipe.Preset):
     """A model, and how it is trained."""
 
     model: Callable[..., Seq2SeqConfig]
-    optimiser: Optimiser
-    batch_size: int
-    warmup: float  # of all steps
-    epochs: int | None = None
+    warmup: float = 0.0
+    epochs: int = 0  # as many as make `EXAMPLES`
     label_smoothing: float = 0.0
-    dtype: str = "float32"
 
 
 PRESETS = {
     "tiny": Preset(
         model=Seq2SeqConfig.tiny,
-        optimiser=Optimiser(name="adam", learning_rate=2e-3, betas=(0.9, 0.98), schedule="cosine"),
+        optimizer=Optimizer(name="adam", learning_rate=2e-3, betas=(0.9, 0.98), schedule="cosine"),
         batch_size=64, warmup=0.1,
     ),
     "base": Preset(
         model=Seq2SeqConfig.base,
-        optimiser=Optimiser(
+        optimizer=Optimizer(
             name="adam", learning_rate=7e-4, betas=(0.9, 0.98), epsilon=1e-9, schedule="inverse_sqrt"
         ),
         batch_size=256, warmup=0.04, epochs=20, label_smoothing=0.1,
@@ -78,7 +73,7 @@ class Config(recipe.RecipeConfig):
     task: Literal["dates", "reverse", "copy", "sort"] | None = None
     """dates in English to be written in figures; strings of 1 to 20 digits to be reversed, copied or sorted."""
     data: Annotated[Path | None, arg(name="pairs", metavar="FILE")] = None
-    """Learn the pairs of this file instead, one a line, with a tab between the two texts."""
+    """Learn the pairs of this file instead, one per line, with a tab between the two texts."""
     subwords: int | None = None
     """Learn a vocabulary of so many sub-words (needs the package tokenizers). Default: a token is a character."""
     preset: Literal["tiny", "base"] = "tiny"
@@ -115,24 +110,20 @@ def run(config: Config) -> None:
     length = max(max(d["source"].shape[1], d["target"].shape[1] - 1) for d in data.values())
     model = preset.model(source_vocab=len(vocabulary), vocab=len(vocabulary), max_length=length)
     task = translation(label_smoothing=preset.label_smoothing)
-    batches = Batches(data["train"], preset.batch_size, seed=config.seed)
-    steps = batches.steps_per_epoch * (preset.epochs or max(1, round(EXAMPLES / len(data["train"]))))
-    loop = LoopConfig(
-        steps=steps, seed=config.seed, evaluate_every=math.ceil(steps / 4),
-        best_metric="exact_match", best_is="highest",
-    )  # fmt: skip
+    epochs = preset.epochs or max(1, round(EXAMPLES / len(data["train"])))
+    preset = replace(preset, epochs=epochs)
+    steps = preset.steps(data["train"])
     started = time.monotonic()
-    trained = fit(
+    trained = recipe.train(
+        config,
+        preset,
         Seq2SeqTransformer(model, rngs=nnx.Rngs(config.seed), dtype=recipe.compute_dtype(preset.dtype)),
-        task.loss_fn,
-        replace(preset.optimiser, warmup_steps=max(1, round(preset.warmup * steps))),
-        batches,
-        loop,
-        evaluate_fn=task.evaluate_fn,
-        validation=lambda: evaluation_batches(data["test"], 250),
-        folder=config.out,
-        tensorboard=config.tensorboard,
-        settings=config.settings,
+        task,
+        data["train"],
+        data["test"],
+        optimizer=replace(preset.optimizer, warmup_steps=max(1, round(preset.warmup * steps))),
+        evaluate_every=math.ceil(steps / 4),
+        best_metric="exact_match",
         notes={"vocabulary": vocabulary.notes},
     )
     seconds = time.monotonic() - started

@@ -13,56 +13,59 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import numpy as np
 from flax import nnx
+from jaxtyping import Array
 
-from flaxformer_edu.data import ArrayDataset, Batches, evaluation_batches, load_cifar10, load_digits, load_mnist
-from flaxformer_edu.data.augment import CIFAR10_MEAN, CIFAR10_STD, MNIST_MEAN, MNIST_STD, random_crop, random_flip
+from flaxformer_edu.data import (
+    ArrayDataset,
+    Pixels,
+    load_cifar10,
+    load_digits,
+    load_mnist,
+    random_crop,
+    random_flip,
+)
 from flaxformer_edu.models import VisionTransformer, ViTConfig
-from flaxformer_edu.training import LoopConfig, Optimiser, fit, recipe
-from flaxformer_edu.training.mixing import mixed_classification
-from flaxformer_edu.training.tasks import Task, classification
+from flaxformer_edu.training import Optimizer, Task, accuracy, classification, cross_entropy
+from train import recipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preset:
-    """A model, and how it is trained; `warmup` is a share of all steps."""
+class Preset(recipe.Preset):
+    """A model, and how it is trained."""
 
     model: Callable[..., ViTConfig]
-    optimiser: Optimiser
-    epochs: int
-    batch_size: int
-    warmup: float = 0.0
     augment: bool = False
-    task: Callable[..., Task] = classification
+    mixed: bool = False
     label_smoothing: float = 0.0
-    ema_decay: float | None = None
-    dtype: str = "float32"
+    warmup: float = 0.0
+    evaluations: int = 10
 
 
-OVERFIT = Optimiser(name="adam", learning_rate=1e-3, weight_decay=1e-3)  # constant, and the decay is L2
-adamw = partial(Optimiser, name="adamw", learning_rate=1e-3, schedule="cosine", decay="weights")
+OVERFIT = Optimizer(name="adam", learning_rate=1e-3, weight_decay=1e-3)  # constant, and the decay is L2
+adamw = partial(Optimizer, name="adamw", learning_rate=1e-3, schedule="cosine", decay="weights")
 digits = Preset(
-    model=ViTConfig.digits, optimiser=adamw(weight_decay=0.1), epochs=30, batch_size=32, warmup=0.05, ema_decay=0.98
+    model=ViTConfig.digits, optimizer=adamw(weight_decay=0.1), epochs=30, batch_size=32, warmup=0.05, ema_decay=0.98
 )
 PRESETS = {
-    "cs231n": Preset(model=ViTConfig.cs231n, optimiser=adamw(weight_decay=0.05), epochs=2, batch_size=64, warmup=0.1),
+    "cs231n": Preset(model=ViTConfig.cs231n, optimizer=adamw(weight_decay=0.05), epochs=2, batch_size=64, warmup=0.1),
     "tuned": Preset(
-        model=ViTConfig.tuned, optimiser=adamw(weight_decay=0.05), epochs=2, batch_size=64, warmup=0.15, augment=True
+        model=ViTConfig.tuned, optimizer=adamw(weight_decay=0.05), epochs=2, batch_size=64, warmup=0.15, augment=True
     ),
     "compact": Preset(
-        model=ViTConfig.compact, optimiser=adamw(weight_decay=0.06), epochs=100, batch_size=256, warmup=0.05,
-        augment=True, task=mixed_classification, label_smoothing=0.1, ema_decay=0.9995, dtype="bfloat16",
+        model=ViTConfig.compact, optimizer=adamw(weight_decay=0.06), epochs=100, batch_size=256, warmup=0.05,
+        augment=True, mixed=True, label_smoothing=0.1, ema_decay=0.9995, dtype="bfloat16",
     ),
     "scratch": Preset(
-        model=ViTConfig.scratch, optimiser=adamw(learning_rate=2e-3, weight_decay=0.05), epochs=20, batch_size=128,
+        model=ViTConfig.scratch, optimizer=adamw(learning_rate=2e-3, weight_decay=0.05), epochs=20, batch_size=128,
         warmup=0.05, augment=True,
     ),
     "scratch_large": Preset(
-        model=ViTConfig.scratch_large, optimiser=adamw(weight_decay=0.05), epochs=100, batch_size=256, warmup=0.05,
+        model=ViTConfig.scratch_large, optimizer=adamw(weight_decay=0.05), epochs=100, batch_size=256, warmup=0.05,
         augment=True, label_smoothing=0.1, dtype="bfloat16",
     ),
     "digits": digits,
@@ -72,11 +75,9 @@ PRESETS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A data set, what its pixels are normalised by, and whether an image and its mirror image are alike."""
+    """A data set, and whether an image and its mirror image are alike."""
 
     load: Callable[[Path | None], dict[str, ArrayDataset]]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
     preset: str
     mirror: bool = False
 
@@ -87,9 +88,9 @@ class Source:
 
 
 SOURCES = {
-    "cifar10": Source(load=load_cifar10, mean=CIFAR10_MEAN, std=CIFAR10_STD, preset="cs231n", mirror=True),
-    "mnist": Source(load=load_mnist, mean=MNIST_MEAN, std=MNIST_STD, preset="mnist"),
-    "digits": Source(load=lambda _: load_digits(), mean=(0.305,), std=(0.376,), preset="digits"),
+    "cifar10": Source(load=load_cifar10, preset="cs231n", mirror=True),
+    "mnist": Source(load=load_mnist, preset="mnist"),
+    "digits": Source(load=lambda _: load_digits(), preset="digits"),
 }
 
 
@@ -102,55 +103,59 @@ class Config(recipe.RecipeConfig):
     preset: Literal["cs231n", "tuned", "compact", "scratch", "scratch_large", "digits", "mnist"] | None = None
     """Model and training; compact and scratch_large want an accelerator. Default: cs231n, or the data set's own."""
     patch_size: int | None = None
-    """Pixels a side of a patch. Default: the preset's."""
+    """Pixels per side of a patch. Default: the preset's."""
     overfit_one_batch: bool = False
-    """Instead, learn 64 images by heart in 100 steps, with Adam (1e-3) and no dropout; fails below accuracy 1."""
+    """Instead, memorise 64 images in 100 steps, with Adam (1e-3) and no dropout; fails below accuracy 1."""
+
+
+def task_of(preset: Preset, source: Source, pixels: Pixels) -> Task:
+    """What is minimised, and what is measured: what `flaxformer_edu.training.classification` writes for any inputs."""
+
+    def loss_fn(model: Any, batch: dict[str, Array], rngs: nnx.Rngs) -> tuple[Array, dict[str, Array]]:
+        images = source.augment(rngs.augment(), batch["images"]) if preset.augment else batch["images"]
+        logits = model(pixels.normalise(images), rngs=rngs)
+        loss = cross_entropy(logits, batch["labels"], label_smoothing=preset.label_smoothing).mean()
+        return loss, {"accuracy": accuracy(logits, batch["labels"]).mean()}
+
+    def evaluate_fn(model: Any, batch: dict[str, Array]) -> dict[str, Array]:
+        logits = model(pixels.normalise(batch["images"]))
+        return {"loss": cross_entropy(logits, batch["labels"]), "accuracy": accuracy(logits, batch["labels"])}
+
+    if preset.mixed:  # CutMix, where two labels count
+        options = {"augment": source.augment if preset.augment else None, "label_smoothing": preset.label_smoothing}
+        return classification(prepare=pixels.normalise, mixed=True, **options)
+    return Task(loss_fn, evaluate_fn)
 
 
 def run(config: Config) -> int:
     source = SOURCES[config.dataset]
     preset = PRESETS[config.preset or source.preset]
     train, test = source.load(config.data).values()
-    class_names, (_, size, _, channels) = train.class_names, train["images"].shape
+    _, size, _, channels = train["images"].shape
     model = preset.model(image_size=size, channels=channels)
     model = replace(model, patch_size=config.patch_size or model.patch_size)
     if config.overfit_one_batch:
-        train = test = ArrayDataset(name="one batch", arrays=train.take(np.arange(64)))
+        train = test = replace(train, name="one batch", arrays=train.take(np.arange(64)), class_names=())
         model = replace(model, dropout=0.0)
-        preset = Preset(model=preset.model, optimiser=OVERFIT, epochs=100, batch_size=64, dtype=preset.dtype)
+        preset = Preset(model=preset.model, optimizer=OVERFIT, epochs=100, batch_size=64, dtype=preset.dtype)
 
     preset = config.override(preset)
-    batches = Batches(train, preset.batch_size, seed=config.seed)
-    steps = preset.epochs * batches.steps_per_epoch
-    task = preset.task(
-        source.mean,
-        source.std,
-        augment=source.augment if preset.augment else None,
-        label_smoothing=preset.label_smoothing,
-    )
-    loop = LoopConfig(
-        steps=steps, seed=config.seed, evaluate_every=max(batches.steps_per_epoch, steps // 10),
-        ema_decay=preset.ema_decay, best_metric="accuracy", best_is="highest",
-    )  # fmt: skip
     started = time.monotonic()
-    trained = fit(
+    trained = recipe.train(
+        config,
+        preset,
         VisionTransformer(model, rngs=nnx.Rngs(config.seed), dtype=recipe.compute_dtype(preset.dtype)),
-        task.loss_fn,
-        replace(preset.optimiser, warmup_steps=round(preset.warmup * steps)),
-        batches,
-        loop,
-        evaluate_fn=task.evaluate_fn,
-        validation=lambda: evaluation_batches(test, 1000 if len(test) > 1000 else 64),
-        folder=config.out,
-        tensorboard=config.tensorboard,
-        settings=config.settings,
-        notes={"class_names": class_names, "mean": source.mean, "std": source.std},
+        task_of(preset, source, train.pixels),
+        train,
+        test,
+        best_metric="accuracy",
+        notes={"class_names": train.class_names, **vars(train.pixels)},
     )
-    accuracy = trained.rows[-1]["eval_accuracy"]
-    figures = {"steps": steps, "accuracy": accuracy, "loss": trained.rows[-1]["eval_loss"]}
+    last = trained.rows[-1]
+    figures = {"steps": preset.steps(train), "accuracy": last["eval_accuracy"], "loss": last["eval_loss"]}
     figures |= {"examples_per_second": trained.examples_per_second, "seconds": time.monotonic() - started}
     recipe.report(f"Vision Transformer, {config.dataset}, {len(test)} images evaluated", figures, config.json)
-    return 1 if config.overfit_one_batch and accuracy < 1 else 0
+    return 1 if config.overfit_one_batch and last["eval_accuracy"] < 1 else 0
 
 
 if __name__ == "__main__":

@@ -17,11 +17,11 @@ from flaxformer_edu.commands.checkpoint import (
     save_figure,
 )
 from flaxformer_edu.data import load_coco
+from flaxformer_edu.decode import write_captions
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.files import write_json
 from flaxformer_edu.models import CaptioningTransformer
 from flaxformer_edu.models.vit_captioner import ViTCaptioner
-from flaxformer_edu.training.captions import write_captions
 
 
 def caption(

@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from flaxformer_edu.data import PictureReader, normalise, resize_image
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.files import written_file
-from flaxformer_edu.training import open_model
+from flaxformer_edu.runs import open_model
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

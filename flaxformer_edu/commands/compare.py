@@ -15,7 +15,7 @@ from rich.console import Console
 from flaxformer_edu import compare as comparison
 from flaxformer_edu.convert import read
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.training.folder import open_model
+from flaxformer_edu.runs import open_model
 
 
 def compare(

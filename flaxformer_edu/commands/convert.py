@@ -21,8 +21,9 @@ from flaxformer_edu.convert.rules import match, parameter_shapes
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.files import is_filled, make_folder, written_folder
 from flaxformer_edu.models import VisionTransformer
-from flaxformer_edu.training.checkpoints import FOLDER
-from flaxformer_edu.training.folder import MODEL_FILE, save_model
+from flaxformer_edu.runs import save_model
+from flaxformer_edu.runs.checkpoints import FOLDER
+from flaxformer_edu.runs.folder import MODEL_FILE
 
 
 def convert(

@@ -1,7 +1,7 @@
 """`flaxformer-edu demo`: in two minutes, what the package does, each figure against its bar."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from flax import nnx
 from rich.console import Console
 from rich.table import Table
 
-from flaxformer_edu import decode, plots
+from flaxformer_edu import plots
 from flaxformer_edu.commands import verify
 from flaxformer_edu.data import (
     ArrayDataset,
@@ -22,15 +22,12 @@ from flaxformer_edu.data import (
     evaluation_batches,
     load_coco,
     load_digits,
-    normalise,
     picture_set,
 )
+from flaxformer_edu.decode import write_captions
 from flaxformer_edu.files import make_folder
 from flaxformer_edu.models import CaptioningConfig, CaptioningTransformer, VisionTransformer, ViTConfig
-from flaxformer_edu.training import LoopConfig, Optimiser, TrainResult, fit, use_devices
-from flaxformer_edu.training.tasks import captioning, classification
-
-DIGITS_MEAN, DIGITS_STD = (0.305,), (0.376,)
+from flaxformer_edu.training import LoopConfig, Optimizer, TrainResult, captioning, classification, fit, use_devices
 
 
 @dataclass(frozen=True)
@@ -78,19 +75,20 @@ def overfit_captions(out: Path, console: Console) -> list[Result]:
     trained = fit(
         CaptioningTransformer(config, rngs=nnx.Rngs(0)),
         captioning().loss_fn,
-        Optimiser(name="adam", learning_rate=1e-3, schedule="cosine"),
+        Optimizer(name="adam", learning_rate=1e-3, schedule="cosine"),
         batches,
         LoopConfig(steps=100 * batches.steps_per_epoch),
         console=console,
     )
     plots.training_curves({"": trained.rows}).savefig(out / "captioning_curves.png")
 
-    texts = captions(trained.model, data, train)
+    words, features = data["idx_to_word"], data["train_features"]
+    texts = write_captions(trained.model, features[train.image_idxs], words)
     with PictureReader(folder) as reader:
         seen = [reader.read(data["train_urls"][index]) for index in train.image_idxs[:3]]
         unseen = [reader.read(url) for url in data["val_urls"][:3]]
-    guesses = captions(trained.model, data, caption_dataset(data, "val"))
-    titles = [f"seen: {text}" for text in texts[:3]] + [f"unseen: {text}" for text in guesses[:3]]
+    guesses = write_captions(trained.model, data["val_features"][:3], words)
+    titles = [f"seen: {text}" for text in texts[:3]] + [f"unseen: {text}" for text in guesses]
     plots.captioned_pictures([*seen, *unseen], titles).savefig(out / "captions.png")
 
     exact = sum(ours == theirs for ours, theirs in zip(texts, references(data, train), strict=True))
@@ -99,12 +97,6 @@ def overfit_captions(out: Path, console: Console) -> list[Result]:
         Result("captioning loss after 100 epochs on 50 captions", f"{loss:.4f}", "below 0.05", loss < 0.05),
         Result("of these, captioned word for word", f"{exact} of 50", "at least 48", exact >= 48),
     ]
-
-
-def captions(model: CaptioningTransformer, data: dict[str, Any], dataset: CaptionDataset) -> list[str]:
-    """What the model says about the picture of each caption of the set."""
-    words = decode.greedy(model, dataset.tables["features"][dataset.image_idxs])
-    return [text.removesuffix(" <END>") for text in decode_captions(words, data["idx_to_word"])]
 
 
 def references(data: dict[str, Any], dataset: CaptionDataset) -> list[str]:
@@ -117,7 +109,7 @@ def overfit_digits(out: Path, console: Console) -> list[Result]:
     """A ViT on 64 digits, until it knows them all."""
     del out
     digits = load_digits()["train"]
-    batch = ArrayDataset(name="64 digits", arrays=digits.take(np.arange(64)))
+    batch = replace(digits, name="64 digits", arrays=digits.take(np.arange(64)))
     trained = train_digits(batch, batch, console, batch_size=64, epochs=60)
     accuracy = trained.rows[-1]["eval_accuracy"]
     return [Result("ViT's accuracy on one batch it overfits", f"{accuracy:.2f}", "1.00", accuracy == 1)]
@@ -130,7 +122,7 @@ def learn_digits(out: Path, console: Console) -> list[Result]:
     plots.training_curves({"": trained.rows}).savefig(out / "digits_curves.png")
 
     images = digits["test"]["images"][:4]
-    normalised = normalise(images, DIGITS_MEAN, DIGITS_STD)
+    normalised = digits["test"].pixels.normalise(images)
     predicted = trained.model(normalised).argmax(-1)
     titles = [f"a {digit}?" for digit in predicted]
     plots.attention_received(images, trained.model.attention_maps(normalised), titles).savefig(out / "attention.png")
@@ -142,13 +134,13 @@ def train_digits(
     train: ArrayDataset, test: ArrayDataset, console: Console, *, batch_size: int, epochs: int
 ) -> TrainResult:
     """The digits preset, AdamW with warm-up and cosine, evaluated five times on the way."""
-    task = classification(DIGITS_MEAN, DIGITS_STD, label_smoothing=0.1)
+    task = classification(prepare=train.pixels.normalise, label_smoothing=0.1)
     batches = Batches(train, batch_size, seed=0)
     steps = epochs * batches.steps_per_epoch
     return fit(
         VisionTransformer(ViTConfig.digits(), rngs=nnx.Rngs(0)),
         task.loss_fn,
-        Optimiser(name="adamw", learning_rate=1e-3, weight_decay=0.1, schedule="cosine", warmup_steps=steps // 20),
+        Optimizer(name="adamw", learning_rate=1e-3, weight_decay=0.1, schedule="cosine", warmup_steps=steps // 20),
         batches,
         LoopConfig(steps=steps, evaluate_every=-(-steps // 5), steps_per_call=10, ema_decay=0.98),
         evaluate_fn=task.evaluate_fn,

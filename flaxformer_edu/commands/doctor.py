@@ -17,7 +17,7 @@ from flaxformer_edu import canaries, compiler
 from flaxformer_edu.files import cache_folder, write_json
 
 PACKAGES = ("flaxformer-edu", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-EXTRAS = ("torch", "grain", "tensorboardX", "sacrebleu", "tokenizers", "huggingface_hub", "jupytext")
+EXTRAS = ("torch", "tensorboardX", "sacrebleu", "tokenizers", "huggingface_hub", "jupytext")
 VARIABLES = ("XLA_FLAGS", "JAX_PLATFORMS", "NNX_GRAPH_MODE", "NNX_GRAPH_UPDATES")
 SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_disable_jit", "jax_disable_most_optimizations")
 REPORT_IT = "No switch is known that cures this. Please report it with this page; jaxlib 0.10.1 passes all of them."

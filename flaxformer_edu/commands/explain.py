@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,10 @@ from rich.console import Console
 from flaxformer_edu import plots
 from flaxformer_edu.commands.checkpoint import check_notes, model_squares, open_checkpoint, read_pictures, save_figure
 from flaxformer_edu.data import normalise
+from flaxformer_edu.decode import write_captions
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.layers import attention_rollout, patch_shares
 from flaxformer_edu.models import VisionTransformer, ViTCaptioner, ViTConfig
-from flaxformer_edu.training.captions import write_captions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -84,14 +84,14 @@ def explain_class(
     head: int | None,
 ) -> tuple[str, dict[str, "Figure"]]:
     """The likeliest classes, and what those tokens look at that are classified."""
-    graphdef, params = nnx.split(model)
+    structure, params = nnx.split(model)
 
     @jax.jit
-    def run(image: Array) -> tuple[Array, Array]:
-        merged = nnx.merge(graphdef, params)
+    def run(params: Any, image: Array) -> tuple[Array, Array]:
+        merged = nnx.merge(structure, params)
         return jax.nn.softmax(merged(image).astype(jnp.float32))[0], merged.attention_maps(image)
 
-    probabilities, maps = run(image)
+    probabilities, maps = run(params, image)
     best = np.argsort(-np.asarray(probabilities))[:3]
     answer = "taken for: " + ", ".join(f"{class_names[i]} ({probabilities[i]:.3f})" for i in best)
     c = model.config
@@ -123,8 +123,13 @@ def explain_caption(
     words = text.split()
     ids = word_ids(words, idx_to_word)
     before = jnp.array([[model.config.start_id, *ids[:-1]]])  # each word is written at the one before it
-    graphdef, params = nnx.split(model)
-    maps = jax.jit(lambda image: nnx.merge(graphdef, params).attention_to_memory(image, before))(image)
+    structure, params = nnx.split(model)
+
+    @jax.jit
+    def attention(params: Any, image: Array, before: Array) -> Array:
+        return nnx.merge(structure, params).attention_to_memory(image, before)
+
+    maps = attention(params, image, before)
     chosen, which = choose(maps, layer, head)
     patches = chosen[0][:, model.config.vision.prefix :]
     return f"{which}: {text}", {"words": plots.attended_words(square, words, to_grid(patches, model.config.vision))}

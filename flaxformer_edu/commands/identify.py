@@ -55,7 +55,7 @@ def open_network(folder: Path | None) -> "CharRNN":
     from flaxformer_edu.convert import from_torch, read
     from flaxformer_edu.data import ALPHABET, LANGUAGES
     from flaxformer_edu.models.language_id import CharRNN, CharRNNConfig
-    from flaxformer_edu.training import open_model
+    from flaxformer_edu.runs import open_model
 
     if folder is None:
         config = CharRNNConfig.gated(alphabet=ALPHABET, languages=tuple(LANGUAGES.values()))

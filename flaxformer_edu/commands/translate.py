@@ -8,10 +8,10 @@ from rich.text import Text
 
 from flaxformer_edu.commands.checkpoint import open_checkpoint
 from flaxformer_edu.data import open_vocabulary
+from flaxformer_edu.decode import translate_texts
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.files import write_json
 from flaxformer_edu.models.seq2seq import Seq2SeqTransformer
-from flaxformer_edu.training.translation import translate_texts
 
 
 def translate(texts: tuple[str, ...], *, checkpoint: Path, beam: int = 1, json: Path | None = None) -> int:

@@ -17,7 +17,8 @@ from flaxformer_edu.convert.sources import fetch
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import VisionTransformer
 from flaxformer_edu.models.abstract import abstract
-from flaxformer_edu.training.folder import MODEL_FILE, open_model
+from flaxformer_edu.runs import open_model
+from flaxformer_edu.runs.folder import MODEL_FILE
 
 # What the pixels of the images were normalised by on which libraries' published models were trained.
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}

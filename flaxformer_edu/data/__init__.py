@@ -1,14 +1,14 @@
 """Data: what to read it from, and how it reaches the device.
 
 Every loader returns whole arrays, checked; `Batches` cuts them into batches that depend on nothing but (seed, step);
-`augment` normalises and augments them on the device.
+`augment` normalises and augments them on the device, images by the `Pixels` of their data set.
 
 Rooms: `image_sets` (digits, MNIST, CIFAR-10), `captions` (COCO, and drawn pictures), `words` (of five languages),
 `text` (pairs of texts, and vocabularies), `formats` (files from elsewhere); `sources` lists all sets by name.
 """
 
 from flaxformer_edu.data.arrays import ArrayDataset, Dataset, stratified_split
-from flaxformer_edu.data.augment import normalise, random_crop, random_flip
+from flaxformer_edu.data.augment import Pixels, cutmix, normalise, random_crop, random_flip
 from flaxformer_edu.data.batches import Batches, evaluation_batches
 from flaxformer_edu.data.captions.coco import load_coco
 from flaxformer_edu.data.captions.dataset import CaptionDataset, caption_dataset, decode_captions
@@ -16,8 +16,7 @@ from flaxformer_edu.data.captions.drawn import picture_set, write_pictures
 from flaxformer_edu.data.image_sets.digits import load_digits
 from flaxformer_edu.data.image_sets.loading import load_cifar10, load_mnist
 from flaxformer_edu.data.images import PictureReader, read_images, resize_image
-from flaxformer_edu.data.prefetch import prefetch
-from flaxformer_edu.data.records import RecordBatches, RecordDataset
+from flaxformer_edu.data.records import RecordDataset
 from flaxformer_edu.data.sources import SOURCES, source_named
 from flaxformer_edu.data.text.sequences import LONGEST, Pair, generated_pairs, pair_dataset, read_pairs
 from flaxformer_edu.data.text.vocabulary import (
@@ -44,12 +43,13 @@ __all__ = [
     "Dataset",
     "Pair",
     "PictureReader",
-    "RecordBatches",
+    "Pixels",
     "RecordDataset",
     "Subwords",
     "Vocabulary",
     "cache_folder",
     "caption_dataset",
+    "cutmix",
     "decode_captions",
     "decode_texts",
     "decode_word",
@@ -67,7 +67,6 @@ __all__ = [
     "open_vocabulary",
     "pair_dataset",
     "picture_set",
-    "prefetch",
     "random_crop",
     "random_flip",
     "read_images",

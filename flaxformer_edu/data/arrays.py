@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Integer
 
+from flaxformer_edu.data.augment import Pixels
 from flaxformer_edu.errors import InputError
 
 
@@ -30,13 +31,15 @@ class Dataset(Protocol):
 class ArrayDataset:
     """Examples as arrays with one leading axis, such as `images` (uint8) and `labels` (integers).
 
-    `class_names[label]` is a class in words, where there are classes; `metadata` is what else belongs to the set.
+    `class_names[label]` is a class in words, where there are classes; `pixels` is what images are normalised by;
+    `metadata` is what else belongs to the set.
     Raises `InputError` where the arrays disagree about the number of examples or a label has no name.
     """
 
     name: str
     arrays: dict[str, np.ndarray]
     class_names: tuple[str, ...] = ()
+    pixels: Pixels = field(default_factory=Pixels)
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -1,14 +1,29 @@
-"""Images on the device: from uint8 to floats, flipped and shifted at random. Pure functions, for the jitted step."""
+"""Images on the device: from uint8 to floats; flipped, shifted and mixed at random. All of it for the jitted step."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, Shaped
 
-CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-MNIST_MEAN, MNIST_STD = (0.1307,), (0.3081,)
+
+@dataclass(frozen=True)
+class Pixels:
+    """A data set's mean and standard deviation per channel (or for all), of pixels from 0 to 1.
+
+    By default such pixels are left as they are.
+    """
+
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    def normalise(
+        self, images: Shaped[Array | np.ndarray, "batch height width channel"]
+    ) -> Float[Array, "batch height width channel"]:
+        """The images, of pixels from 0 to 255, with mean 0 and standard deviation 1."""
+        return normalise(images, self.mean, self.std)
 
 
 def normalise(
@@ -36,3 +51,26 @@ def random_crop(
     padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     corners = jax.random.randint(key, (len(images), 2), 0, 2 * padding + 1)
     return jax.vmap(lambda image, corner: jax.lax.dynamic_slice(image, (*corner, 0), images.shape[1:]))(padded, corners)
+
+
+def cutmix(
+    key: Key[Array, ""], images: Shaped[Array, "batch height _width channel"]
+) -> tuple[Shaped[Array, "batch height _width channel"], Float[Array, "batch"]]:
+    """CutMix (Yun et al. 2019): a box of each image's predecessor in the batch is pasted into it.
+
+    Returns the images, and the share of each that is its own.
+
+    The predecessor of the first is the last. The box's area is drawn evenly from 0 to that of the image, its centre
+    from all places (what lies beyond the edge is cut off); every second image, by chance, stays whole.
+    """
+    batch, height, width, _ = images.shape
+    chosen, area, place = jax.random.split(key, 3)
+    size = jnp.array([height, width])
+    mixed = jax.random.bernoulli(chosen, shape=(batch, 1))
+    half = jnp.where(mixed, jnp.sqrt(jax.random.uniform(area, (batch, 1))), 0) * size / 2
+    centre = jax.random.uniform(place, (batch, 2)) * size
+    first, last = jnp.round(centre - half), jnp.round(centre + half)
+    rows = (first[:, :1] <= jnp.arange(height)) & (jnp.arange(height) < last[:, :1])
+    columns = (first[:, 1:] <= jnp.arange(width)) & (jnp.arange(width) < last[:, 1:])
+    inside = rows[:, :, None] & columns[:, None, :]
+    return jnp.where(inside[..., None], jnp.roll(images, 1, axis=0), images), 1 - inside.mean(axis=(1, 2))

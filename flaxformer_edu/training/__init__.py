@@ -4,47 +4,59 @@
         logits = model(batch["images"], rngs=rngs)
         return cross_entropy(logits, batch["labels"]).mean(), {"accuracy": accuracy(logits, batch["labels"]).mean()}
 
-    optimiser = Optimiser(name="adam", learning_rate=1e-4)
-    result = fit(model, loss_fn, optimiser, train, LoopConfig(steps=500), folder=folder)
-    model, notes = open_model(folder)
+    optimizer = Optimizer(name="adam", learning_rate=1e-4)
+    result = fit(model, loss_fn, optimizer, train, LoopConfig(steps=500), folder="runs/mine")
+    model, notes = open_model("runs/mine")              # of flaxformer_edu.runs
 
-`step` holds what a step computes, `loop` what surrounds it.
+`step` holds what a step computes, `loop` what surrounds it, `tasks` the losses.
 """
 
-from flaxformer_edu.training.config import LoopConfig
+from flaxformer_edu.models.abstract import split_model
+from flaxformer_edu.runs import DivergedError
 from flaxformer_edu.training.evaluation import Evaluation
-from flaxformer_edu.training.folder import open_model, save_model
-from flaxformer_edu.training.loop import BatchSource, TrainResult, fit
-from flaxformer_edu.training.losses import accuracy, captioning_loss, cross_entropy, translation_loss, word_accuracy
+from flaxformer_edu.training.fine_tuning import LayerWise, with_new_head
+from flaxformer_edu.training.loop import BatchSource, LoopConfig, TrainResult, fit
 from flaxformer_edu.training.mesh import data_mesh, replicate, share, use_devices
-from flaxformer_edu.training.metrics import DivergedError, read_rows
-from flaxformer_edu.training.optimisers import Optimiser
-from flaxformer_edu.training.state import TrainState, new_state, split_model
-from flaxformer_edu.training.step import compile_step, make_step
+from flaxformer_edu.training.optimizers import Optimizer
+from flaxformer_edu.training.step import TrainState, compile_step, make_step, new_state
+from flaxformer_edu.training.tasks import (
+    Task,
+    accuracy,
+    captioning,
+    captioning_loss,
+    classification,
+    cross_entropy,
+    translation,
+    translation_loss,
+    word_accuracy,
+)
 
 __all__ = [
     "BatchSource",
     "DivergedError",
     "Evaluation",
+    "LayerWise",
     "LoopConfig",
-    "Optimiser",
+    "Optimizer",
+    "Task",
     "TrainResult",
     "TrainState",
     "accuracy",
+    "captioning",
     "captioning_loss",
+    "classification",
     "compile_step",
     "cross_entropy",
     "data_mesh",
     "fit",
     "make_step",
     "new_state",
-    "open_model",
-    "read_rows",
     "replicate",
-    "save_model",
     "share",
     "split_model",
+    "translation",
     "translation_loss",
     "use_devices",
+    "with_new_head",
     "word_accuracy",
 ]

@@ -11,10 +11,9 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from flaxformer_edu.errors import InputError
+from flaxformer_edu.runs.metrics import IN_FLIGHT
 from flaxformer_edu.training.mesh import share
-from flaxformer_edu.training.metrics import IN_FLIGHT
-from flaxformer_edu.training.state import Params
-from flaxformer_edu.training.step import Batch
+from flaxformer_edu.training.step import Batch, Params
 
 EvaluateFn = Callable[[Any, Batch], dict[str, Float[Array, "batch"]]]
 
@@ -22,8 +21,8 @@ EvaluateFn = Callable[[Any, Batch], dict[str, Float[Array, "batch"]]]
 class Evaluation:
     """A function of the parameters: the average of each metric over all the examples of `batches()`.
 
-    `evaluate_fn(model, batch)` returns a value an example for each metric. A batch's boolean `mask` of shape `(batch,)`
-    marks the examples that count; the others fill up a batch to its size.
+    `evaluate_fn(model, batch)` returns one value per example for each metric. A batch's boolean `mask` of shape
+    `(batch,)` marks the examples that count; the others fill up a batch to its size.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ from jaxtyping import Array
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import VisionTransformer
 from flaxformer_edu.models.abstract import abstract
-from flaxformer_edu.training.optimisers import Optimiser
+from flaxformer_edu.training.optimizers import Optimizer
 
 
 def with_new_head(model: VisionTransformer, classes: int, **options: Any) -> VisionTransformer:
@@ -34,14 +34,14 @@ def with_new_head(model: VisionTransformer, classes: int, **options: Any) -> Vis
 
 @dataclass(frozen=True, kw_only=True)
 class LayerWise:
-    """An optimiser for fine-tuning a Vision Transformer: the further from the classifier, the smaller the steps.
+    """An optimizer for fine-tuning a Vision Transformer: the further from the classifier, the smaller the steps.
 
     Each layer's updates are `decay` times those of the layer above it: the classifier's as they are, the last block's
     times `decay`, the patches' times decay^(layers + 1). With decay 0 the classifier alone is trained, upon frozen
     features. Source: Clark et al. 2020, "ELECTRA", and Bao et al. 2021, "BEiT".
     """
 
-    optimiser: Optimiser
+    optimizer: Optimizer
     layers: int
     decay: float = 1.0
 
@@ -50,14 +50,14 @@ class LayerWise:
             raise InputError(f"decay is {self.decay}, expected 0 (train the classifier alone) to 1 (all layers alike)")
 
     def build(self, steps: int) -> optax.GradientTransformation:
-        """The optimiser for a run of that many steps."""
+        """The optimizer for a run of that many steps."""
 
         def scaled(path: tuple[Any, ...], update: Array) -> Array:
             factor = self.decay ** self.distance([step.key for step in path])
             return update * factor if factor else jnp.zeros_like(update)  # then its gradient is not computed either
 
         scale = optax.stateless(lambda updates, _: jax.tree_util.tree_map_with_path(scaled, updates))
-        return optax.chain(self.optimiser.build(steps), scale)
+        return optax.chain(self.optimizer.build(steps), scale)
 
     def distance(self, path: list[Any]) -> int:
         """How many layers stand between a parameter and the classifier's."""

@@ -1,10 +1,9 @@
 """The training loop: steps, evaluation, checkpoints, and a run that can be stopped at any moment and resumed."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -15,16 +14,11 @@ from jax.sharding import Mesh
 from rich.console import Console
 
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.training.config import LoopConfig
-from flaxformer_edu.training.description import describe_model, describe_run
+from flaxformer_edu.models.abstract import split_model
+from flaxformer_edu.runs import Row, Run, describe_model, encode
 from flaxformer_edu.training.evaluation import EvaluateFn, Evaluation
 from flaxformer_edu.training.mesh import data_mesh, replicate, share
-from flaxformer_edu.training.metrics import Row
-from flaxformer_edu.training.progress import TrainingProgress
-from flaxformer_edu.training.run import Run
-from flaxformer_edu.training.signals import stop_request
-from flaxformer_edu.training.state import TrainState, new_state, split_model
-from flaxformer_edu.training.step import Batch, LossFn, Step, compile_step, make_step
+from flaxformer_edu.training.step import Batch, LossFn, TrainState, compile_step, make_step, new_state
 
 
 @runtime_checkable
@@ -40,12 +34,48 @@ class BatchSource(Protocol):
 
 
 @runtime_checkable
-class OptimiserConfig(Protocol):
-    """A dataclass that describes an optimiser: `Optimiser`, or your own."""
+class OptimizerConfig(Protocol):
+    """A dataclass that describes an optimizer: `Optimizer`, or your own."""
 
     def build(self, steps: int) -> optax.GradientTransformation:
-        """The optimiser for a run of that many steps."""
+        """The optimizer for a run of that many steps."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopConfig:
+    """The settings of `fit`.
+
+    steps: the number of updates.
+    seed: what dropout and augmentation are drawn from, together with the step.
+    evaluate_every, save_every: in steps; None for at the end only. A checkpoint is also written after every evaluation.
+    steps_per_call: how many steps one call to the device works through; above 1 where a step takes less than 2 ms.
+    accumulate: how many parts a batch is cut into to save memory.
+    clip_norm: the largest global norm of the gradient; None for no limit.
+    ema_decay: the decay of the parameters' moving average, which is then evaluated and used; None for none.
+    best_metric, best_is: which checkpoint counts as the best.
+    """
+
+    steps: int
+    seed: int = 0
+    evaluate_every: int | None = None
+    save_every: int | None = None
+    steps_per_call: int = 1
+    accumulate: int = 1
+    clip_norm: float | None = None
+    ema_decay: float | None = None
+    best_metric: str = "loss"
+    best_is: Literal["lowest", "highest"] = "lowest"
+
+    def __post_init__(self):
+        for name in ("steps", "evaluate_every", "save_every", "steps_per_call", "accumulate"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name} is {value}, expected 1 or more")
+
+    def is_due(self, every: int | None, before: int, after: int) -> bool:
+        """Whether the steps from `before` to `after` passed a multiple of `every`, or reached the end."""
+        return after == self.steps or (every is not None and before // every < after // every)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,24 +91,24 @@ class TrainResult:
 def fit(
     model: nnx.Module,
     loss_fn: LossFn,
-    optimiser: OptimiserConfig,
+    optimizer: OptimizerConfig,
     train: BatchSource,
     config: LoopConfig,
     *,
     evaluate_fn: EvaluateFn | None = None,
     validation: Callable[[], Iterable[Batch]] | None = None,
-    folder: Path | None = None,
+    folder: str | Path | None = None,
     tensorboard: bool = False,
     settings: Any = None,
     notes: Mapping[str, Any] | None = None,
     mesh: Mesh | None = None,
     console: Console | None = None,
 ) -> TrainResult:
-    """Train a copy of `model` and return it.
+    """Train a copy of `model` and return it. `train/tiny.py` is the same on one page, without what surrounds it.
 
     `loss_fn(model, batch, rngs)` gives the mean loss of a batch and a dict of further means;
-    `evaluate_fn(model, batch)` a value an example for each metric, over the batches that `validation()` gives anew at
-    each evaluation. `mesh` says which devices share a batch (default: as many as divide it).
+    `evaluate_fn(model, batch)` one value per example for each metric, over the batches that `validation()` gives anew
+    at each evaluation. `mesh` says which devices share a batch (default: as many as divide it).
 
     A `folder` receives metrics (with `tensorboard` for TensorBoard too), curves and checkpoints. Where it holds a run
     of the same settings already, that run is resumed and ends as if it had never been stopped. `settings`, the caller's
@@ -92,38 +122,40 @@ def fit(
         raise InputError("evaluation needs both evaluate_fn and validation: hand in both, or neither")
     mesh = data_mesh(train.batch_size) if mesh is None else mesh
     graphdef, params = split_model(model)
-    transform = optimiser.build(config.steps)
-    step_fn = make_step(
-        graphdef,
-        transform,
-        loss_fn,
-        accumulate=config.accumulate,
-        clip_norm=config.clip_norm,
-        ema_decay=config.ema_decay,
-    )
-    advance = compile_step(step_fn, mesh, steps_per_call=config.steps_per_call)
+    transform = optimizer.build(config.steps)
+    options = {"accumulate": config.accumulate, "clip_norm": config.clip_norm, "ema_decay": config.ema_decay}
+    step = make_step(graphdef, transform, loss_fn, **options)
+    advance = compile_step(step, mesh, steps_per_call=config.steps_per_call)
     evaluate = None
     if evaluate_fn is not None and validation is not None:
         evaluate = Evaluation(graphdef, evaluate_fn, validation, mesh)
         evaluate.check(params, config.best_metric)
     state = new_state(params, transform, seed=config.seed, ema=config.ema_decay is not None)
 
-    with ExitStack() as stack:
-        run = stack.enter_context(Run(config, tensorboard=tensorboard))
+    best: dict[str, Any] = {"metric": config.best_metric, "best_is": config.best_is}
+    with Run(config.steps, train.batch_size, **best, tensorboard=tensorboard, console=console) as run:
         if folder is not None:
-            described = describe_run(optimiser, train, config, settings)
-            state = run.resume(state, folder, describe_model(model, notes, config), described)
-        calls = batches(train, int(state.step), config, mesh)
-        progress = stack.enter_context(TrainingProgress(config.steps, int(state.step), train.batch_size, console))
-        state = train_loop(replicate(state, mesh), calls, advance, evaluate, run, progress)
-        run.draw_curves()
+            described = describe_model(model, notes, best), describe_run(optimizer, train, config, settings)
+            state = TrainState.from_groups(run.resume(Path(folder), state.groups, *described))
+        state = replicate(state, mesh)
+        for before, after, batch in batches(train, int(state.step), config, mesh):
+            state, metrics = advance(state, batch)
+            run.add(after, metrics)
+            evaluating = evaluate is not None and config.is_due(config.evaluate_every, before, after)
+            if evaluating or run.stopping or config.is_due(config.save_every, before, after):
+                run.fetch()
+                averages = evaluate(state.best_params) if evaluate is not None and evaluating else None
+                run.save(after, state.groups, averages)
+
     host_params = jax.device_get(state.best_params)
-    return TrainResult(
-        model=nnx.merge(graphdef, jax.tree.map(jnp.asarray, host_params)),
-        state=state,
-        rows=run.log.rows,
-        examples_per_second=progress.rate,
-    )
+    trained = nnx.merge(graphdef, jax.tree.map(jnp.asarray, host_params))
+    return TrainResult(model=trained, state=state, rows=run.rows, examples_per_second=run.examples_per_second)
+
+
+def describe_run(optimizer: OptimizerConfig, train: BatchSource, config: LoopConfig, settings: Any) -> dict[str, Any]:
+    """What must be the same for a run to be resumed."""
+    batches = {"batch_size": train.batch_size, "steps_per_epoch": train.steps_per_epoch}
+    return encode({"loop": config, "optimizer": optimizer, "batches": batches, "settings": settings})
 
 
 def batches(
@@ -138,36 +170,3 @@ def batches(
             several = [train(step) for step in range(first, last)]
             stacked = {name: np.stack([batch[name] for batch in several]) for name in several[0]}
             yield first, last, share(stacked, mesh, stacked=True)
-
-
-def train_loop(
-    state: TrainState,
-    calls: Iterable[tuple[int, int, dict[str, jax.Array]]],
-    advance: Step,
-    evaluate: Evaluation | None,
-    run: Run,
-    progress: TrainingProgress,
-) -> TrainState:
-    """Work through the calls. The host only starts them: it looks at metrics when the device has long produced them."""
-    config = run.config
-    with stop_request(run.folder is not None) as stop, run.explain_divergence():
-        for before, step, batch in calls:
-            state, metrics = advance(state, batch)
-            if run.log.add(step, metrics):
-                progress.update(run.log.rows[-1])
-            stopping = stop.signal is not None
-            evaluating = evaluate is not None and config.is_due(config.evaluate_every, before, step)
-            if not (stopping or evaluating or config.is_due(config.save_every, before, step)):
-                continue
-            run.log.fetch()
-            progress.update(run.log.rows[-1])
-            averages = evaluate(state.best_params) if evaluate is not None and evaluating else None
-            if averages is not None:
-                run.log.write({"step": step, **{f"eval_{name}": value for name, value in averages.items()}})
-                progress.evaluated(step, averages)
-            run.save(state, averages)
-            progress.skip_time()
-            if stopping:
-                progress.say(f"stopped after step {step}, which is saved in {run.folder}: the same call resumes it")
-                stop.leave()
-    return state

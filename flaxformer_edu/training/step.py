@@ -1,7 +1,7 @@
-"""One step of training: loss, gradients, clipping, update, moving average."""
+"""One step of training: loss, gradient, clipping, update, moving average; and the state that it changes."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -9,20 +9,80 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, Int, Key, PyTree, UInt32
 
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.training.state import Params, TrainState, step_key
 
+Params = dict[Any, Any]  # nested, as the model: {"head": {"kernel": array, "bias": array}, "blocks": {0: ...}}
 Batch = dict[str, Any]
 Metrics = dict[str, Array]
 LossFn = Callable[[Any, Batch, nnx.Rngs], tuple[Array, Metrics]]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class TrainState:
+    """What one step changes. With the batch source and the configuration it decides all the steps that follow.
+
+    step: how many updates have been made.
+    seed: where every step's random key comes from.
+    params: the parameters, float32 whatever the type of the computation.
+    optimizer: the optimizer's own memory.
+    average: the parameters' moving average, or None where none is kept.
+    """
+
+    step: Any
+    seed: Any
+    params: Any
+    optimizer: Any
+    average: Any = None
+
+    @property
+    def best_params(self) -> Params:
+        """The parameters to evaluate and to use: the average where there is one."""
+        return self.params if self.average is None else self.average
+
+    @property
+    def groups(self) -> dict[str, Any]:
+        """What a checkpoint keeps, each group for itself: `from_groups` puts them together again."""
+        rest = {"step": self.step, "seed": self.seed, "optimiser": self.optimizer}  # spelled as on the disk
+        return {"params": self.params, "average": self.average, "training": rest}
+
+    @classmethod
+    def from_groups(cls, groups: dict[str, Any]) -> "TrainState":
+        """The inverse of `groups`."""
+        rest = groups["training"]
+        own = {"step": rest["step"], "seed": rest["seed"], "optimizer": rest["optimiser"]}
+        return cls(params=groups["params"], average=groups["average"], **own)
+
+
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+
+
+def new_state(
+    params: Params, optimizer: optax.GradientTransformation, *, seed: int = 0, ema: bool = False
+) -> TrainState:
+    """The state before the first step, with a moving average if `ema`; it holds copies of `params`."""
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed is {seed}, expected an integer from 0 to {2**32 - 1}")
+    copy = jax.tree.map(jnp.array, params)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        seed=jnp.asarray(seed, jnp.uint32),
+        params=copy,
+        optimizer=optimizer.init(copy),
+        average=jax.tree.map(jnp.array, params) if ema else None,
+    )
+
+
+def step_key(seed: UInt32[Array, ""], step: Int[Array, ""]) -> Key[Array, ""]:
+    """The random key of one step: a function of (seed, step), so that a resumed run draws what it would have drawn."""
+    return jax.random.fold_in(jax.random.key(seed), step)
 
 
 def make_step(
     graphdef: nnx.GraphDef,
-    optimiser: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation,
     loss_fn: LossFn,
     *,
     accumulate: int = 1,
@@ -45,15 +105,15 @@ def make_step(
         return {"loss": loss, **metrics}, gradients
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        key = step_key(state.seed, state.step)
-        metrics, gradients = mean_over_parts(loss_and_gradients, accumulate)(state.params, batch, key)
+        compute = loss_and_gradients if accumulate == 1 else mean_over_parts(loss_and_gradients, accumulate)
+        metrics, gradients = compute(state.params, batch, step_key(state.seed, state.step))
         if clip_norm is not None:
-            gradients, metrics["gradient_norm"] = clip_by_global_norm(gradients, clip_norm)
-        updates, optimiser_state = optimiser.update(gradients, state.optimiser, state.params)
-        params = jax.tree.map(jnp.add, state.params, updates)
+            metrics["gradient_norm"] = optax.tree.norm(gradients)
+            gradients, _ = optax.clip_by_global_norm(clip_norm).update(gradients, optax.EmptyState())
+        updates, memory = optimizer.update(gradients, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
         average = None if ema_decay is None else moving_average(state.average, params, ema_decay, state.step)
-        state = replace(state, step=state.step + 1, params=params, optimiser=optimiser_state, average=average)
-        return state, metrics
+        return replace(state, step=state.step + 1, params=params, optimizer=memory, average=average), metrics
 
     return step
 
@@ -63,8 +123,6 @@ def mean_over_parts(loss_and_gradients: Callable[..., Any], parts: int) -> Calla
 
     Part i takes every `parts`-th example from the i-th on, so that on several devices each cuts up its own examples.
     """
-    if parts == 1:
-        return loss_and_gradients
 
     def averaged(params: Params, batch: Batch, key: Key[Array, ""]) -> tuple[Metrics, Params]:
         def add_part(total: PyTree, part: tuple[Batch, Key[Array, ""]]) -> tuple[PyTree, None]:
@@ -72,7 +130,7 @@ def mean_over_parts(loss_and_gradients: Callable[..., Any], parts: int) -> Calla
 
         inputs = (jax.tree.map(cut, batch), jax.random.split(key, parts))
         first = jax.tree.map(lambda x: x[0], inputs)
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(loss_and_gradients, params, *first))
+        zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(loss_and_gradients, params, *first))
         total, _ = jax.lax.scan(add_part, zeros, inputs)
         return jax.tree.map(lambda x: x / parts, total)
 
@@ -87,21 +145,14 @@ def mean_over_parts(loss_and_gradients: Callable[..., Any], parts: int) -> Calla
     return averaged
 
 
-def clip_by_global_norm(gradients: Params, limit: float) -> tuple[Params, Float[Array, ""]]:
-    """The gradients, scaled down where their common norm exceeds `limit`, and the norm they had."""
-    norm = jnp.sqrt(sum(jnp.vdot(g, g) for g in jax.tree.leaves(gradients)))
-    scale = jnp.minimum(1, limit / norm)
-    return jax.tree.map(lambda g: g * scale.astype(g.dtype), gradients), norm
-
-
-def moving_average(average: Params, params: Params, decay: float, step: Int[Array, ""]) -> Params:
+def moving_average(average: PyTree, params: PyTree, decay: float, step: Int[Array, ""]) -> PyTree:
     """`decay` of the old average and the rest of the new parameters.
 
     Early on the old average weighs at most (1 + step) / (10 + step), so that the random start is soon forgotten.
     """
     count = step.astype(jnp.result_type(float))
     new = 1 - jnp.minimum(decay, (1 + count) / (10 + count))
-    return jax.tree.map(lambda a, p: a + new.astype(a.dtype) * (p - a), average, params)
+    return optax.tree.cast_like(optax.incremental_update(params, average, new), average)
 
 
 def compile_step(step: Step, mesh: Mesh, *, steps_per_call: int = 1) -> Step:

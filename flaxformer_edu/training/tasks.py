@@ -1,18 +1,28 @@
-"""What a model is trained for: the loss of a batch, and what is measured of an example."""
+"""What a model is trained for: the loss of a batch, and what is measured of each example.
 
-from collections.abc import Callable, Sequence
+Losses are computed in float32 at least and never narrower than the logits.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Key, Shaped
+from jaxtyping import Array, Float, Int, Key
 
-from flaxformer_edu.data.augment import normalise
+from flaxformer_edu.data.augment import cutmix
 from flaxformer_edu.training.evaluation import EvaluateFn
-from flaxformer_edu.training.losses import accuracy, captioning_loss, cross_entropy, translation_loss, word_accuracy
 from flaxformer_edu.training.step import Batch, LossFn, Metrics
 
-Augment = Callable[[Key[Array, ""], Shaped[Array, "batch height width channel"]], Any]
+Augment = Callable[[Key[Array, ""], Any], Any]  # a random change of a batch's inputs
+Prepare = Callable[[Any], Any]  # what is done to a batch's inputs before the model sees them
+
+
+def as_they_are(inputs: Any) -> Any:
+    """The inputs themselves."""
+    return inputs
 
 
 @dataclass(frozen=True)
@@ -24,32 +34,47 @@ class Task:
 
 
 def classification(
-    mean: Sequence[float], std: Sequence[float], *, augment: Augment | None = None, label_smoothing: float = 0.0
+    inputs: str = "images",
+    *,
+    prepare: Prepare = as_they_are,
+    augment: Augment | None = None,
+    mixed: bool = False,
+    label_smoothing: float = 0.0,
 ) -> Task:
-    """Batches of `images` (uint8) and `labels`; images are augmented and normalised on the device."""
+    """Batches of `labels` and of what is classified, by default `images`.
+
+    In training the inputs are augmented, then with `mixed` cut from two images each (CutMix: both labels count, by
+    their share of the image); in training and evaluation they are prepared: `Pixels.normalise`, say. All of it on the
+    device, in the compiled step.
+    """
 
     def loss_fn(model: Any, batch: Batch, rngs: nnx.Rngs) -> tuple[Array, Metrics]:
-        images = batch["images"] if augment is None else augment(rngs.augment(), batch["images"])
-        logits = model(normalise(images, mean, std), rngs=rngs)
-        loss = cross_entropy(logits, batch["labels"], label_smoothing=label_smoothing).mean()
-        return loss, {"accuracy": accuracy(logits, batch["labels"]).mean()}
+        x, labels = batch[inputs], batch["labels"]
+        x = x if augment is None else augment(rngs.augment(), x)
+        x, share = cutmix(rngs.mix(), x) if mixed else (x, None)
+        logits = model(prepare(x), rngs=rngs)
+        loss = cross_entropy(logits, labels, label_smoothing=label_smoothing)
+        if share is not None:
+            others = cross_entropy(logits, jnp.roll(labels, 1), label_smoothing=label_smoothing)
+            loss = share * loss + (1 - share) * others
+        return loss.mean(), {"accuracy": accuracy(logits, labels).mean()}
 
     def evaluate_fn(model: Any, batch: Batch) -> Metrics:
-        logits = model(normalise(batch["images"], mean, std))
+        logits = model(prepare(batch[inputs]))
         return {"loss": cross_entropy(logits, batch["labels"]), "accuracy": accuracy(logits, batch["labels"])}
 
     return Task(loss_fn, evaluate_fn)
 
 
-def captioning(inputs: str = "features", *, padding_id: int = 0) -> Task:
+def captioning(inputs: str = "features", *, prepare: Prepare = as_they_are, padding_id: int = 0) -> Task:
     """Batches of `captions` and of what is captioned, by default `features`: each word is predicted from those before.
 
-    The loss is the course's; in evaluation it is the same, a caption at a time.
+    The loss is the course's; in evaluation it is the same, one value per caption.
     """
 
     def predict(model: Any, batch: Batch, **rngs: nnx.Rngs) -> tuple[Array, Array]:
         captions = batch["captions"]
-        return model(batch[inputs], captions[:, :-1], **rngs), captions[:, 1:]
+        return model(prepare(batch[inputs]), captions[:, :-1], **rngs), captions[:, 1:]
 
     def loss_fn(model: Any, batch: Batch, rngs: nnx.Rngs) -> tuple[Array, Metrics]:
         logits, words = predict(model, batch, rngs=rngs)
@@ -88,3 +113,51 @@ def translation(*, label_smoothing: float = 0.0, padding_id: int = 0) -> Task:
         return {"loss": loss, "exact_match": right.all(axis=-1).astype(loss.dtype)}
 
     return Task(loss_fn, evaluate_fn)
+
+
+def cross_entropy(
+    logits: Float[Array, "*batch class"], labels: Int[Array, "*batch"], *, label_smoothing: float = 0.0
+) -> Float[Array, "*batch"]:
+    """-log softmax(logits)[label], as torch.nn.functional.cross_entropy(reduction="none").
+
+    `label_smoothing` takes that share of the target from the label and spreads it evenly over all classes
+    (Szegedy et al. 2016, section 7). A label outside the classes gives NaN.
+    """
+    log_probs = jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
+    chosen = jnp.take_along_axis(log_probs, labels[..., None], axis=-1, mode="fill", fill_value=jnp.nan)[..., 0]
+    if label_smoothing == 0:
+        return -chosen
+    return -(1 - label_smoothing) * chosen - label_smoothing * log_probs.mean(axis=-1)
+
+
+def captioning_loss(
+    logits: Float[Array, "batch length vocab"], words: Int[Array, "batch length"], *, padding_id: int = 0
+) -> Float[Array, ""]:
+    """CS231n's captioning loss: the mean over all batch * length positions, where padding counts as zero."""
+    return jnp.where(words == padding_id, 0, cross_entropy(logits, words)).mean()
+
+
+def translation_loss(
+    logits: Float[Array, "batch length vocab"],
+    tokens: Int[Array, "batch length"],
+    *,
+    label_smoothing: float = 0.0,
+    padding_id: int = 0,
+) -> Float[Array, ""]:
+    """The mean cross-entropy of the real tokens, as torch.nn.functional.cross_entropy(ignore_index=padding_id)."""
+    real = tokens != padding_id
+    losses = cross_entropy(logits, tokens, label_smoothing=label_smoothing)
+    return jnp.where(real, losses, 0).sum() / jnp.maximum(real.sum(), 1)
+
+
+def accuracy(logits: Float[Array, "*batch class"], labels: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """1 where the largest logit is the label's, 0 elsewhere."""
+    return (logits.argmax(axis=-1) == labels).astype(jnp.float32)
+
+
+def word_accuracy(
+    logits: Float[Array, "batch length vocab"], words: Int[Array, "batch length"], *, padding_id: int = 0
+) -> Float[Array, ""]:
+    """The share of words, padding left aside, that have the largest logit."""
+    real = words != padding_id
+    return jnp.where(real, accuracy(logits, words), 0).sum() / jnp.maximum(real.sum(), 1)

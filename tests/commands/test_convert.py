@@ -24,7 +24,7 @@ from flaxformer_edu.models import (
     VisionTransformer,
     ViTConfig,
 )
-from flaxformer_edu.training import open_model, save_model
+from flaxformer_edu.runs import open_model, save_model
 
 TINY = ViTConfig.b16(image_size=8, patch_size=4, classes=3, width=8, layers=2, heads=2, hidden=12)
 SCRATCH = ViTConfig.scratch(classes=7, image_size=16)

@@ -11,7 +11,7 @@ from flaxformer_edu.commands.identify import BUNDLED_MODEL, WORDS_PER_CALL, clas
 from flaxformer_edu.data.words import load_words
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models.course import MLP, MLPConfig
-from flaxformer_edu.training import save_model
+from flaxformer_edu.runs import save_model
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from flaxformer_edu.data.text.vocabulary import Characters, encode_texts
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models.course import MLP, MLPConfig
 from flaxformer_edu.models.seq2seq import Seq2SeqConfig, Seq2SeqTransformer
-from flaxformer_edu.training import save_model
+from flaxformer_edu.runs import save_model
 
 VOCABULARY = Characters("[]abc")
 

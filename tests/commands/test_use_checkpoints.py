@@ -13,7 +13,7 @@ from flaxformer_edu.data import write_pictures
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import CaptioningConfig, CaptioningTransformer, VisionTransformer, ViTConfig
 from flaxformer_edu.models.vit_captioner import ViTCaptioner, ViTCaptionerConfig
-from flaxformer_edu.training import save_model
+from flaxformer_edu.runs import save_model
 
 WORDS = ("<NULL>", "<START>", "<END>", "<UNK>", "a", "red", "ball")
 PIXELS = {"mean": (0.5,), "std": (0.25,)}

@@ -10,7 +10,7 @@ from parity.vit_libraries import randomised
 
 from flaxformer_edu import cli, convert
 from flaxformer_edu.models import VisionTransformer, ViTConfig
-from flaxformer_edu.training import save_model
+from flaxformer_edu.runs import save_model
 from tests.twins import torch_twins
 
 FACTORY = """

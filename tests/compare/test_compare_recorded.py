@@ -17,7 +17,7 @@ from flaxformer_edu import cli, compare, convert
 from flaxformer_edu.compare.sides.ours import Call
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import VisionTransformer, ViTConfig
-from flaxformer_edu.training import save_model
+from flaxformer_edu.runs import save_model
 from tests.twins import torch_twins
 
 pytestmark = pytest.mark.usefixtures("unchecked")

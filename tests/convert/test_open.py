@@ -12,7 +12,7 @@ from flaxformer_edu import convert
 from flaxformer_edu.convert import sources
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import CaptioningConfig, CaptioningTransformer, VisionTransformer, ViTConfig
-from flaxformer_edu.training import save_model
+from flaxformer_edu.runs import save_model
 
 SCRATCH = ViTConfig.scratch(classes=7, image_size=16)
 TINY = ViTConfig.b16(image_size=8, patch_size=4, classes=3, width=8, layers=2, heads=2, hidden=12)

@@ -7,10 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flaxformer_edu.data import Batches, load_digits
-from flaxformer_edu.data.augment import CIFAR10_MEAN, CIFAR10_STD, normalise, random_crop, random_flip
-from flaxformer_edu.data.prefetch import prefetch
-from flaxformer_edu.errors import InputError
+from flaxformer_edu.data.augment import random_crop, random_flip
+from flaxformer_edu.data.image_sets.cifar10 import CIFAR10_PIXELS
 
 pytestmark = pytest.mark.no_nnx
 
@@ -22,8 +20,8 @@ def images() -> jax.Array:
 
 
 def test_normalise_is_the_formula(images: jax.Array):
-    expected = (np.asarray(images, np.float64) / 255 - CIFAR10_MEAN) / CIFAR10_STD
-    result = jax.jit(lambda image: normalise(image, CIFAR10_MEAN, CIFAR10_STD))(images)
+    expected = (np.asarray(images, np.float64) / 255 - CIFAR10_PIXELS.mean) / CIFAR10_PIXELS.std
+    result = jax.jit(CIFAR10_PIXELS.normalise)(images)
     assert result.dtype == jnp.float32
     np.testing.assert_allclose(result, expected, rtol=0, atol=1e-6)
 
@@ -57,39 +55,3 @@ def test_every_shift_occurs_equally_often():
     counts = cropped.sum((0, 3), dtype=int)
     assert counts.sum() == 5000
     assert np.abs(counts - 5000 / 9).max() < 5 * np.sqrt(5000 / 9)
-
-
-def test_prefetch_changes_nothing_but_the_place():
-    batches = Batches(load_digits()["train"], 16, seed=0)
-    ahead = list(prefetch(map(batches, range(3, 8)), size=2))
-    assert len(ahead) == 5
-    for step, batch in zip(range(3, 8), ahead, strict=True):
-        assert all(isinstance(array, jax.Array) for array in batch.values())
-        assert all(np.array_equal(batch[key], array) for key, array in batches(step).items())
-
-
-def test_prefetch_is_ahead_by_its_size():
-    made = []
-
-    def source():
-        for number in range(6):
-            made.append(number)
-            yield {"number": np.array([number])}
-
-    ahead = prefetch(source(), size=2)
-    assert made == []
-    assert next(ahead)["number"][0] == 0
-    assert made == [0, 1, 2]
-    assert [int(batch["number"][0]) for batch in ahead] == [1, 2, 3, 4, 5]
-
-
-def test_prefetch_spreads_a_batch_over_devices():
-    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
-    batch = next(prefetch([{"number": np.arange(4)}], size=1, sharding=sharding))
-    assert batch["number"].sharding == sharding
-
-
-def test_prefetching_nothing_is_refused():
-    with pytest.raises(InputError, match=r"size is 0"):
-        prefetch([], size=0)

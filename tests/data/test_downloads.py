@@ -14,11 +14,10 @@ import pytest
 from conftest import Server
 from test_image_classes import MNIST, RANDOM, idx
 
-from flaxformer_edu.data import evaluation_batches, load_cifar10, load_coco, load_mnist
+from flaxformer_edu.data import Batches, evaluation_batches, load_cifar10, load_coco, load_mnist
 from flaxformer_edu.data.captions.coco_download import fetch_coco
 from flaxformer_edu.data.image_sets.mnist import MNIST_FILES
 from flaxformer_edu.data.image_sets.prepared import manual_folder, prepared_folder, prepared_records
-from flaxformer_edu.data.records import RecordBatches, RecordDataset
 from flaxformer_edu.download import RemoteFile, check, download
 from flaxformer_edu.errors import InputError
 
@@ -152,38 +151,15 @@ def test_cifar10_is_downloaded_and_prepared(server: Server, cache: Path, monkeyp
 
 
 def test_records_are_batched_from_the_disk(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch):
-    pytest.importorskip("grain", reason="needs the extra grain")
     from flaxformer_edu.data.image_sets.builders import FlaxformerMnist
 
     monkeypatch.setattr(FlaxformerMnist, "FILES", mnist_files(server))
     records = prepared_records("mnist", "train")
-    batch = RecordBatches(records, 2, seed=0)(7)
+    batch = Batches(records, 2, seed=0)(7)
     assert batch["images"].shape == (2, 28, 28, 1)
     assert np.array_equal(batch["images"][..., 0], MNIST["train-images"][batch["labels"]])
     (whole,) = evaluation_batches(records, 8)
     assert np.array_equal(whole["labels"][whole["mask"]], MNIST["train-labels"])
-
-
-def test_batches_of_records_are_pure_and_shuffled_each_epoch():
-    pytest.importorskip("grain", reason="needs the extra grain")
-    records = RecordDataset("numbers", [{"number": number} for number in range(10)])
-    batches = RecordBatches(records, 3, seed=1)
-    assert batches.steps_per_epoch == 3
-    epochs = [np.concatenate([batches(3 * epoch + step)["number"] for step in range(3)]) for epoch in range(3)]
-    assert all(len(set(epoch.tolist())) == 9 for epoch in epochs)
-    assert len({tuple(epoch) for epoch in epochs}) == 3
-    for step in (8, 0, 5):
-        assert np.array_equal(batches(step)["number"], RecordBatches(records, 3, seed=1)(step)["number"])
-    with pytest.raises(InputError, match=r"batch_size is 11, but numbers has 10 examples"):
-        RecordBatches(records, 11, seed=1)
-    with pytest.raises(InputError, match=r"step is -1"):
-        batches(-1)
-
-
-def test_without_grain_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "grain", None)
-    with pytest.raises(InputError, match=r"pip install 'flaxformer-edu\[grain\]'"):
-        RecordBatches(RecordDataset("numbers", [{"number": 1}]), 1, seed=0)
 
 
 def zipped(folder: Path, leave_out: str = "") -> bytes:

@@ -9,7 +9,7 @@ from flax import nnx
 from flaxformer_edu import convert
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import VisionTransformer, ViTConfig
-from flaxformer_edu.training import open_model, save_model
+from flaxformer_edu.runs import open_model, save_model
 from train import cnn_vs_vit, finetune
 
 TINY = {"dataset": "digits", "epochs": 6, "batch_size": 64}

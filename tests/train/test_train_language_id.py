@@ -11,7 +11,7 @@ from flaxformer_edu.commands import identify
 from flaxformer_edu.convert.readers import read
 from flaxformer_edu.data import ArrayDataset
 from flaxformer_edu.data.words import load_words
-from flaxformer_edu.training import read_rows
+from flaxformer_edu.runs import read_rows
 from tests.twins.course_twins import LanguageIDModel
 from train import language_id
 
@@ -31,8 +31,8 @@ def few(monkeypatch):
             full = preset.model(**names)
             return replace(full, width=full.width // 8)
 
-        optimiser = replace(preset.optimiser, warmup_steps=0)
-        monkeypatch.setitem(language_id.PRESETS, name, replace(preset, model=small, optimiser=optimiser))
+        optimizer = replace(preset.optimizer, warmup_steps=0)
+        monkeypatch.setitem(language_id.PRESETS, name, replace(preset, model=small, optimizer=optimizer))
 
 
 @pytest.mark.parametrize("preset", ["project", "gated"])

@@ -11,7 +11,7 @@ import pytest
 from flaxformer_edu.data import ArrayDataset, load_digits
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import ViTConfig
-from flaxformer_edu.training import open_model, read_rows
+from flaxformer_edu.runs import open_model, read_rows
 from train import mnist_vit
 
 

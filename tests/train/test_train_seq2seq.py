@@ -8,7 +8,7 @@ import pytest
 
 from flaxformer_edu.data.text.vocabulary import open_vocabulary
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.training import open_model, read_rows
+from flaxformer_edu.runs import open_model, read_rows
 from train import seq2seq
 
 
@@ -20,8 +20,8 @@ def small(monkeypatch):
     def model(**sizes):
         return replace(tiny.model(**sizes), width=16, hidden=32, encoder_layers=1, decoder_layers=1)
 
-    optimiser = replace(tiny.optimiser, learning_rate=1e-2)
-    monkeypatch.setitem(seq2seq.PRESETS, "tiny", replace(tiny, model=model, optimiser=optimiser, batch_size=16))
+    optimizer = replace(tiny.optimizer, learning_rate=1e-2)
+    monkeypatch.setitem(seq2seq.PRESETS, "tiny", replace(tiny, model=model, optimizer=optimizer, batch_size=16))
     full = seq2seq.generated_pairs
     monkeypatch.setattr(seq2seq, "generated_pairs", lambda task, seed: full(task, size=600, seed=seed))
 
@@ -71,11 +71,11 @@ def test_vocabularies_are_of_both_sides_and_subwords_of_the_training_pairs():
 def test_the_papers_preset():
     """Vaswani et al. 2017, section 5.3 and 5.4: width 512, 4,000 of 100,000 steps to warm up, smoothing of 0.1."""
     preset = seq2seq.PRESETS["base"]
-    rates = replace(preset.optimiser, warmup_steps=4000).learning_rates(100_000)
+    rates = replace(preset.optimizer, warmup_steps=4000).learning_rates(100_000)
     for step in (1, 100, 4000, 50_000):
         assert float(rates(step - 1)) == pytest.approx(512**-0.5 * min(step**-0.5, step * 4000**-1.5), rel=2e-3)
     assert preset.warmup * 100_000 == 4000
-    assert (preset.optimiser.betas, preset.optimiser.epsilon, preset.label_smoothing) == ((0.9, 0.98), 1e-9, 0.1)
+    assert (preset.optimizer.betas, preset.optimizer.epsilon, preset.label_smoothing) == ((0.9, 0.98), 1e-9, 0.1)
 
 
 def test_wrong_calls_and_files(tmp_path):
@@ -97,7 +97,7 @@ def test_a_malformed_file_is_one_line_on_the_command_line(tmp_path, monkeypatch,
     pairs = tmp_path / "pairs.tsv"
     pairs.write_bytes(b"a\tb\n\xff\tb\n")
     monkeypatch.setattr("sys.argv", ["train.seq2seq", "--pairs", str(pairs)])
-    monkeypatch.setattr("flaxformer_edu.training.recipe.use_devices", lambda _: None)  # JAX is in use here
+    monkeypatch.setattr("train.recipe.use_devices", lambda _: None)  # JAX is in use here
     with pytest.raises(SystemExit) as end:
         seq2seq.recipe.main(seq2seq.Config, seq2seq.run, seq2seq.__doc__ or "")
     assert end.value.code == 2

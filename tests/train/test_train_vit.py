@@ -9,10 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxformer_edu.data import ArrayDataset, load_digits
+from flaxformer_edu.data import ArrayDataset, cutmix, load_digits
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.training import open_model, read_rows
-from flaxformer_edu.training.mixing import cutmix
+from flaxformer_edu.runs import open_model, read_rows
 from train import vit
 
 TINY = {"dataset": "digits", "epochs": 2, "batch_size": 128}

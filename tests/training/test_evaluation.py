@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from training.tiny import BATCH, Source, evaluate_fn, loss_fn, tiny, validation
 
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.training import Evaluation, LoopConfig, Optimiser, data_mesh, fit, split_model
+from flaxformer_edu.training import Evaluation, LoopConfig, Optimizer, data_mesh, fit, split_model
 
 
 def value_of(model, batch):
@@ -41,7 +41,7 @@ def test_nothing_to_evaluate():
 
 def run(evaluate_fn, validation, **loop):
     config = LoopConfig(steps=1, **loop)
-    fit(tiny(), loss_fn, Optimiser(), Source(), config, evaluate_fn=evaluate_fn, validation=validation)
+    fit(tiny(), loss_fn, Optimizer(), Source(), config, evaluate_fn=evaluate_fn, validation=validation)
 
 
 @pytest.mark.parametrize("given", [(evaluate_fn, None), (None, validation)])

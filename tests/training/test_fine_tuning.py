@@ -1,4 +1,4 @@
-"""A pretrained ViT with a new head, and an optimiser that moves lower layers less."""
+"""A pretrained ViT with a new head, and an optimizer that moves lower layers less."""
 
 import jax
 import jax.numpy as jnp
@@ -9,14 +9,12 @@ from flax import nnx
 
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import VisionTransformer, ViTConfig
-from flaxformer_edu.training import Optimiser
-from flaxformer_edu.training.fine_tuning import LayerWise, with_new_head
-from flaxformer_edu.training.state import split_model
+from flaxformer_edu.training import LayerWise, Optimizer, split_model, with_new_head
 
 CONFIG = ViTConfig.scratch(
     image_size=8, width=8, layers=2, heads=2, hidden=8, classes=5, representation=6, final_norm="tokens"
 )
-SGD = Optimiser(name="sgd", learning_rate=1.0)
+SGD = Optimizer(name="sgd", learning_rate=1.0)
 
 
 def test_a_new_head_keeps_the_rest_and_knows_nothing():
@@ -32,9 +30,9 @@ def test_a_new_head_keeps_the_rest_and_knows_nothing():
 def updates(decay):
     model = with_new_head(VisionTransformer(CONFIG, rngs=nnx.Rngs(0)), 3)
     params = split_model(model)[1]
-    optimiser = LayerWise(optimiser=SGD, layers=2, decay=decay).build(1)
+    optimizer = LayerWise(optimizer=SGD, layers=2, decay=decay).build(1)
     ones = jax.tree.map(jnp.ones_like, params)
-    return optimiser.update(ones, optimiser.init(params), params)[0]
+    return optimizer.update(ones, optimizer.init(params), params)[0]
 
 
 @pytest.mark.parametrize("decay", [1.0, 0.5, 0.0])
@@ -50,7 +48,7 @@ def test_steps_shrink_with_the_distance_from_the_classifier(decay):
 
 def test_frozen_layers_stand_still_in_adam_too():
     params = split_model(with_new_head(VisionTransformer(CONFIG, rngs=nnx.Rngs(0)), 3))[1]
-    adam = LayerWise(optimiser=Optimiser(name="adamw", weight_decay=0.1), layers=2, decay=0).build(1)
+    adam = LayerWise(optimizer=Optimizer(name="adamw", weight_decay=0.1), layers=2, decay=0).build(1)
     moved = optax.apply_updates(params, adam.update(params, adam.init(params), params)[0])
     assert isinstance(moved, dict)
     same = jax.tree.map(lambda a, b: bool((a == b).all()), moved, params)
@@ -60,4 +58,4 @@ def test_frozen_layers_stand_still_in_adam_too():
 
 def test_decay_out_of_range():
     with pytest.raises(InputError, match=r"decay is 1\.5"):
-        LayerWise(optimiser=SGD, layers=2, decay=1.5)
+        LayerWise(optimizer=SGD, layers=2, decay=1.5)

@@ -21,7 +21,7 @@ def child(folder: Path, cache: Path, connection: Connection | None = None) -> No
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
     from training.tiny import Source, evaluate_fn, loss_fn, tiny, validation
 
-    from flaxformer_edu.training import LoopConfig, Optimiser, fit
+    from flaxformer_edu.training import LoopConfig, Optimizer, fit
 
     class Asking(Source):
         def __call__(self, step: int) -> dict[str, np.ndarray]:
@@ -33,7 +33,7 @@ def child(folder: Path, cache: Path, connection: Connection | None = None) -> No
     fit(
         tiny(rate=0.2),
         loss_fn,
-        Optimiser(schedule="cosine"),
+        Optimizer(schedule="cosine"),
         Asking(),
         LoopConfig(steps=STEPS, save_every=3, evaluate_every=7, ema_decay=0.9),
         evaluate_fn=evaluate_fn,
@@ -80,13 +80,13 @@ def assert_same_folders(left: Path, right: Path) -> None:
     """The same metrics, the same checkpoints, and in them the same arrays, bit for bit."""
     from training.tiny import assert_same, tiny
 
-    from flaxformer_edu.training import Optimiser, new_state, split_model
-    from flaxformer_edu.training.checkpoints import Checkpoints
+    from flaxformer_edu.runs import Checkpoints
+    from flaxformer_edu.training import Optimizer, new_state, split_model
 
     assert (left / "metrics.jsonl").read_bytes() == (right / "metrics.jsonl").read_bytes()
-    like = new_state(split_model(tiny())[1], Optimiser(schedule="cosine").build(STEPS), ema=True)
+    like = new_state(split_model(tiny())[1], Optimizer(schedule="cosine").build(STEPS), ema=True)
     with Checkpoints(left) as ours, Checkpoints(right) as theirs:
         assert ours.latest == theirs.latest == STEPS
         assert ours.best == theirs.best
         for step in {ours.latest, ours.best}:
-            assert_same(ours.restore(like, step), theirs.restore(like, step))
+            assert_same(ours.restore(like.groups, step), theirs.restore(like.groups, step))

@@ -14,7 +14,8 @@ from rich.console import Console
 from training.tiny import Source, Tiny, TinyConfig, assert_same, evaluate_fn, loss_fn, tiny, validation
 
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.training import DivergedError, LoopConfig, Optimiser, fit, open_model, read_rows, split_model
+from flaxformer_edu.runs import open_model, read_rows
+from flaxformer_edu.training import DivergedError, LoopConfig, Optimizer, fit, split_model
 
 LOOP = LoopConfig(steps=14, evaluate_every=5, save_every=4, ema_decay=0.9, clip_norm=1.0)
 
@@ -22,10 +23,10 @@ LOOP = LoopConfig(steps=14, evaluate_every=5, save_every=4, ema_decay=0.9, clip_
 def train(folder=None, config=LOOP, source=None, *, rate=0.2, console=None, **options):
     """Train the tiny model with dropout and evaluation."""
     options = {"evaluate_fn": evaluate_fn, "validation": validation, **options}
-    optimiser = Optimiser(learning_rate=0.01, schedule="cosine", warmup_steps=2)
+    optimizer = Optimizer(learning_rate=0.01, schedule="cosine", warmup_steps=2)
     console = console or Console(file=io.StringIO())
     return fit(
-        tiny(rate=rate), loss_fn, optimiser, source or Source(), config, folder=folder, console=console, **options
+        tiny(rate=rate), loss_fn, optimizer, source or Source(), config, folder=folder, console=console, **options
     )
 
 
@@ -142,7 +143,7 @@ def test_the_best_checkpoint_is_kept_and_opened(tmp_path):
 
     config = LoopConfig(steps=15, evaluate_every=5, best_metric="distance")
     options = {"config": config, "folder": tmp_path, "console": Console(file=io.StringIO())}
-    fit(tiny(), count_up, Optimiser(name="sgd", learning_rate=1.0), Source(), evaluate_fn=distance,
+    fit(tiny(), count_up, Optimizer(name="sgd", learning_rate=1.0), Source(), evaluate_fn=distance,
         validation=validation, **options)  # fmt: skip
     classes = [Tiny, TinyConfig]
     best, latest = (open_model(tmp_path, which=which, classes=classes)[0] for which in ("best", "latest"))
@@ -202,7 +203,7 @@ def test_parameters_that_are_not_finite_are_never_saved(tmp_path):
     config = LoopConfig(steps=8, save_every=2)
     options = {"config": config, "folder": tmp_path, "console": Console(file=io.StringIO())}
     with pytest.raises(DivergedError, match=r"no longer finite after step 4; .* checkpoint is that of step 2"):
-        fit(tiny(), infinite_gradient, Optimiser(), ZeroAt3(), **options)
+        fit(tiny(), infinite_gradient, Optimizer(), ZeroAt3(), **options)
     model, _ = open_model(tmp_path, classes=[Tiny, TinyConfig])
     assert np.isfinite(model.head.bias[...]).all()
 

@@ -31,9 +31,9 @@ def train_on(devices: int, **options):
     mesh = data_mesh(8, jax.devices()[:devices])
     assert mesh.size == devices
     graphdef, params = split_model(tiny(rate=0.3, param_dtype=jnp.float64))
-    optimiser = optax.sgd(0.1)
-    advance = compile_step(make_step(graphdef, optimiser, loss_fn, clip_norm=0.5, ema_decay=0.9, **options), mesh)
-    state = replicate(new_state(params, optimiser, ema=True), mesh)
+    optimizer = optax.sgd(0.1)
+    advance = compile_step(make_step(graphdef, optimizer, loss_fn, clip_norm=0.5, ema_decay=0.9, **options), mesh)
+    state = replicate(new_state(params, optimizer, ema=True), mesh)
     for step in range(3):
         batch = share(Source(dtype=np.float64)(step), mesh)
         assert [shard.data.shape[0] for shard in batch["inputs"].addressable_shards] == [8 // devices] * devices

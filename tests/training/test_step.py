@@ -15,15 +15,14 @@ from training.tiny import Source, Tiny, TinyConfig, assert_close, assert_same, l
 
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.training import compile_step, data_mesh, make_step, new_state, split_model
-from flaxformer_edu.training.step import clip_by_global_norm
 
 
-def run(steps=3, *, model=None, optimiser=None, source=None, seed=0, **options):
+def run(steps=3, *, model=None, optimizer=None, source=None, seed=0, **options):
     """The state and the last metrics after some steps."""
     graphdef, params = split_model(model or tiny())
-    optimiser = optimiser or optax.adam(1e-2)
-    step = jax.jit(make_step(graphdef, optimiser, loss_fn, **options))
-    state = new_state(params, optimiser, seed=seed, ema="ema_decay" in options)
+    optimizer = optimizer or optax.adam(1e-2)
+    step = jax.jit(make_step(graphdef, optimizer, loss_fn, **options))
+    state = new_state(params, optimizer, seed=seed, ema="ema_decay" in options)
     source = source or Source()
     for i in range(steps):
         state, metrics = step(state, source(i))
@@ -61,8 +60,20 @@ def test_a_batch_that_cannot_be_cut_evenly():
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=9), st.floats(0.125, 100, width=32))
 def test_clipping_agrees_with_torch(values, limit):
+    """A loss whose gradient is given, and a step down its whole length."""
     gradients = {"kernel": jnp.asarray(values), "bias": jnp.asarray(values[-1:])}
-    clipped, norm = clip_by_global_norm(gradients, limit)
+
+    class Zeros(nnx.Module):
+        def __init__(self):
+            self.kernel, self.bias = nnx.Param(jnp.zeros(len(values))), nnx.Param(jnp.zeros(1))
+
+    def given_gradient(model, batch, rngs):
+        return model.kernel @ gradients["kernel"] + model.bias @ gradients["bias"], {}
+
+    graphdef, params = split_model(Zeros())
+    step = make_step(graphdef, optax.sgd(1.0), given_gradient, clip_norm=limit)
+    state, metrics = step(new_state(params, optax.sgd(1.0)), {})
+    clipped, norm = jax.tree.map(jnp.negative, state.params), metrics["gradient_norm"]
     tensors = {name: torch.nn.Parameter(torch.zeros(x.shape)) for name, x in gradients.items()}
     for name, tensor in tensors.items():
         tensor.grad = torch.tensor(np.array(gradients[name]))
@@ -72,9 +83,9 @@ def test_clipping_agrees_with_torch(values, limit):
         np.testing.assert_allclose(clipped[name], tensor.grad, rtol=2e-5, atol=1e-30)
 
 
-def test_the_clipped_gradient_is_what_the_optimiser_gets():
+def test_the_clipped_gradient_is_what_the_optimizer_gets():
     before = split_model(tiny())[1]
-    state, metrics = run(1, optimiser=optax.sgd(1.0), clip_norm=1e-3)
+    state, metrics = run(1, optimizer=optax.sgd(1.0), clip_norm=1e-3)
     moved = optax.tree.norm(jax.tree.map(jnp.subtract, before, state.params))
     assert metrics["gradient_norm"] > 0.1
     np.testing.assert_allclose(moved, 1e-3, rtol=1e-3)
@@ -95,11 +106,11 @@ def test_moving_average_follows_its_recurrence(float64):
 def test_several_steps_a_call_equal_single_ones(float64):
     model, source = tiny(rate=0.3, param_dtype=jnp.float64), Source(dtype=np.float64)
     graphdef, params = split_model(model)
-    optimiser = optax.adam(1e-2)
-    several = compile_step(make_step(graphdef, optimiser, loss_fn), data_mesh(8), steps_per_call=3)
+    optimizer = optax.adam(1e-2)
+    several = compile_step(make_step(graphdef, optimizer, loss_fn), data_mesh(8), steps_per_call=3)
     batches = [source(i) for i in range(3)]
     stacked = {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
-    state, metrics = several(new_state(params, optimiser), stacked)
+    state, metrics = several(new_state(params, optimizer), stacked)
     expected, last = run(3, model=model, source=source)
     assert metrics["loss"].shape == (3,)
     assert_close((state, metrics["loss"][-1]), (expected, last["loss"]), 1e-14)
@@ -108,14 +119,14 @@ def test_several_steps_a_call_equal_single_ones(float64):
 def test_the_step_alone_decides_the_masks():
     """A state that has forgotten how it came to step 5 draws what it would have drawn."""
     graphdef, params = split_model(tiny(rate=0.5))
-    optimiser = optax.sgd(0.0)
-    step = jax.jit(make_step(graphdef, optimiser, loss_fn))
-    state, losses, batch = new_state(params, optimiser, seed=7), [], Source()(0)
+    optimizer = optax.sgd(0.0)
+    step = jax.jit(make_step(graphdef, optimizer, loss_fn))
+    state, losses, batch = new_state(params, optimizer, seed=7), [], Source()(0)
     for _ in range(8):
         state, metrics = step(state, batch)
         losses.append(float(metrics["loss"]))
     assert len(set(losses)) == 8
-    fresh = replace(new_state(params, optimiser, seed=7), step=jnp.asarray(5, jnp.int32))
+    fresh = replace(new_state(params, optimizer, seed=7), step=jnp.asarray(5, jnp.int32))
     assert float(step(fresh, batch)[1]["loss"]) == losses[5]
     other_seed = replace(fresh, seed=jnp.asarray(8, jnp.uint32))
     assert float(step(other_seed, batch)[1]["loss"]) not in losses
@@ -133,9 +144,9 @@ def test_half_precision_compute_leaves_the_state_in_float32():
 def test_the_state_handed_in_is_overwritten_and_the_model_is_not():
     model = tiny()
     graphdef, params = split_model(model)
-    optimiser = optax.adam(1e-2)
-    advance = compile_step(make_step(graphdef, optimiser, loss_fn), data_mesh(8))
-    before = new_state(params, optimiser)
+    optimizer = optax.adam(1e-2)
+    advance = compile_step(make_step(graphdef, optimizer, loss_fn), data_mesh(8))
+    before = new_state(params, optimizer)
     state, _ = advance(before, Source()(0))
     assert all(x.is_deleted() for x in jax.tree.leaves(before.params))
     assert_same(split_model(model)[1], split_model(tiny())[1])

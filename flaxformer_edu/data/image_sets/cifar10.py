@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 from flaxformer_edu.data.arrays import ArrayDataset
+from flaxformer_edu.data.augment import Pixels
 from flaxformer_edu.data.formats.pickles import load_arrays
 from flaxformer_edu.download import RemoteFile
 from flaxformer_edu.errors import InputError
@@ -16,6 +17,7 @@ CIFAR10_BINARY = RemoteFile(
     size=170_052_171,
     sha256="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
 )
+CIFAR10_PIXELS = Pixels(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
 _FILES = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
 
 
@@ -41,7 +43,7 @@ def image_dataset(
 ) -> ArrayDataset:
     """CIFAR-10 images and labels under their usual names."""
     arrays = {"images": images, "labels": labels.astype(np.int32)}
-    return ArrayDataset(name=name, arrays=arrays, class_names=CIFAR10_CLASSES)
+    return ArrayDataset(name=name, arrays=arrays, class_names=CIFAR10_CLASSES, pixels=CIFAR10_PIXELS)
 
 
 def read_batch(path: Path) -> tuple[UInt8[np.ndarray, "example 32 32 3"], Integer[np.ndarray, "example"]]:

@@ -3,6 +3,9 @@
 import numpy as np
 
 from flaxformer_edu.data.arrays import ArrayDataset, stratified_split
+from flaxformer_edu.data.augment import Pixels
+
+DIGITS_PIXELS = Pixels(mean=(0.305,), std=(0.376,))
 
 
 def load_digits(held_out: float = 0.2, seed: int = 0) -> dict[str, ArrayDataset]:
@@ -22,6 +25,7 @@ def load_digits(held_out: float = 0.2, seed: int = 0) -> dict[str, ArrayDataset]
             name=f"digits/{split}",
             arrays={"images": images[chosen], "labels": labels[chosen]},
             class_names=tuple("0123456789"),
+            pixels=DIGITS_PIXELS,
         )
         for split, chosen in (("train", train), ("test", test))
     }

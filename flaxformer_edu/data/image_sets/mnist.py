@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 from flaxformer_edu.data.arrays import ArrayDataset
+from flaxformer_edu.data.augment import Pixels
 from flaxformer_edu.data.formats.npz import load_npz
 from flaxformer_edu.download import RemoteFile
 from flaxformer_edu.errors import InputError
@@ -22,6 +23,7 @@ MNIST_FILES = tuple(
         ("t10k-labels-idx1", 4_542, "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
     )
 )
+MNIST_PIXELS = Pixels(mean=(0.1307,), std=(0.3081,))
 _PREFIXES = {"train": "train", "test": "t10k"}
 
 
@@ -40,7 +42,7 @@ def image_dataset(
 ) -> ArrayDataset:
     """MNIST images and labels under their usual names."""
     arrays = {"images": images, "labels": labels.astype(np.int32)}
-    return ArrayDataset(name=name, arrays=arrays, class_names=tuple("0123456789"))
+    return ArrayDataset(name=name, arrays=arrays, class_names=tuple("0123456789"), pixels=MNIST_PIXELS)
 
 
 def _from_idx(folder: Path, split: str) -> ArrayDataset:

@@ -1,6 +1,5 @@
 """A run's folder: what it says about the run, and a model opened from it alone."""
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -10,30 +9,31 @@ import jax.numpy as jnp
 from flax import nnx
 
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.models.abstract import abstract
-from flaxformer_edu.training.checkpoints import FOLDER, Checkpoints
-from flaxformer_edu.training.description import decode, describe_model, differences, resolve
-from flaxformer_edu.training.state import TrainState, split_model
+from flaxformer_edu.files import read_json, write_json
+from flaxformer_edu.models.abstract import abstract, split_model
+from flaxformer_edu.runs.checkpoints import FOLDER, Checkpoints
+from flaxformer_edu.runs.description import decode, describe_model, differences, resolve, up_to_date
 
 MODEL_FILE, RUN_FILE, METRICS_FILE, CURVES_FILE = "model.json", "run.json", "metrics.jsonl", "curves.png"
 
 
-def save_model(folder: Path, model: nnx.Module, *, notes: Mapping[str, Any] | None = None) -> None:
+def save_model(folder: str | Path, model: nnx.Module, *, notes: Mapping[str, Any] | None = None) -> None:
     """Write a model's weights and configuration, for `open_model`.
 
     `notes` is what using the model later needs to know: the names of the classes, the vocabulary. A model saved there
     earlier is replaced. Raises InputError where the folder is that of a run.
     """
+    folder = Path(folder)
     if (folder / RUN_FILE).exists():
         raise InputError(f"{folder} holds a run, whose model open_model opens: choose another folder")
     write_json(folder / MODEL_FILE, describe_model(model, notes))
     with Checkpoints(folder) as checkpoints:
-        step = jnp.asarray(0 if checkpoints.latest is None else checkpoints.latest + 1, jnp.int32)
-        checkpoints.save(TrainState(step=step, seed=step, params=split_model(model)[1], optimiser=()))
+        step = 0 if checkpoints.latest is None else checkpoints.latest + 1
+        checkpoints.save(step, {"params": split_model(model)[1]})
 
 
 def open_model(
-    folder: Path,
+    folder: str | Path,
     *,
     which: Literal["best", "latest"] = "best",
     classes: Iterable[type] = (),
@@ -45,7 +45,8 @@ def open_model(
     `options`, such as `dtype`, go to the model. Raises InputError where the folder holds no model, or weights of
     another shape or type.
     """
-    described = read_json(folder / MODEL_FILE)
+    folder = Path(folder)
+    described = described_in(folder / MODEL_FILE)
     if described is None:
         raise InputError(f"{folder} holds no model: expected {MODEL_FILE} and {FOLDER}/, which training writes there")
     classes = list(classes)
@@ -61,9 +62,9 @@ def open_model(
     return nnx.merge(graphdef, jax.tree.map(jnp.asarray, params)), decode(described["notes"])
 
 
-def claim(folder: Path, model: dict[str, Any], run: dict[str, Any]) -> None:
+def claim_folder(folder: Path, model: dict[str, Any], run: dict[str, Any]) -> None:
     """Make the folder that of this run, new or resumed. Raises InputError where it holds a different one."""
-    found = {MODEL_FILE: read_json(folder / MODEL_FILE), RUN_FILE: read_json(folder / RUN_FILE)}
+    found = {name: described_in(folder / name) for name in (MODEL_FILE, RUN_FILE)}
     now = {MODEL_FILE: model, RUN_FILE: run}
     if found[RUN_FILE] is None and (folder / FOLDER).exists():
         raise InputError(f"{folder} holds a saved model, not a run: choose another folder")
@@ -77,19 +78,6 @@ def claim(folder: Path, model: dict[str, Any], run: dict[str, Any]) -> None:
             )
 
 
-def read_json(path: Path) -> Any:
-    """The file's content, None where there is no such file. Raises InputError where it is not JSON."""
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON ({error}): delete the folder and start afresh") from None
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write the file under another name first, so that it is never there in part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps(value, indent=1) + "\n")
-    temporary.replace(path)
+def described_in(path: Path) -> Any:
+    """What the file says, in the words of today; None where there is no such file."""
+    return up_to_date(read_json(path, remedy="delete the folder and start afresh")) if path.exists() else None

@@ -12,15 +12,15 @@ LINE_SECONDS = 10.0
 class TrainingProgress:
     """Shows step, loss, examples per second and the time left; a context manager."""
 
-    def __init__(self, steps: int, start: int, batch_size: int, console: Console | None = None):
+    def __init__(self, steps: int, batch_size: int, console: Console | None = None):
         self.console = console = Console(stderr=True) if console is None else console
         self.steps, self.batch_size = steps, batch_size
-        self._step, self._steps_timed, self._seconds = start, 0, 0.0
+        self._step, self._steps_timed, self._seconds = 0, 0, 0.0
         self._time: float | None = None
         self._line = time.monotonic()
         columns = (TextColumn("step {task.completed}/{task.total}"), BarColumn(), TextColumn("{task.description}"))
         self._bar = Progress(*columns, console=console, auto_refresh=False) if console.is_interactive else None
-        self._task = self._bar.add_task("compiling", total=steps, completed=start) if self._bar else None
+        self._task = self._bar.add_task("compiling", total=steps) if self._bar else None
 
     def __enter__(self) -> "TrainingProgress":
         if self._bar:
@@ -30,6 +30,12 @@ class TrainingProgress:
     def __exit__(self, *_: object) -> None:
         if self._bar:
             self._bar.stop()
+
+    def start_at(self, step: int) -> None:
+        """Go on from the step that an earlier process came to."""
+        self._step = step
+        if self._bar and self._task is not None:
+            self._bar.update(self._task, completed=step)
 
     def update(self, row: dict[str, Any]) -> None:
         """Show the latest row of metrics."""

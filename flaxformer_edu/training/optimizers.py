@@ -1,4 +1,4 @@
-"""Optimisers by name, with the meaning and the defaults they have in PyTorch."""
+"""Optimizers by name, with the meaning and the defaults they have in PyTorch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from flaxformer_edu.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Optimiser:
-    """An optimiser and its learning rate over time.
+class Optimizer:
+    """An optimizer and its learning rate over time.
 
     sgd: `momentum` as in torch.optim.SGD (default 0).
     adam: torch.optim.Adam; its weight decay is added to the gradient (L2) and so scaled like the gradient.
@@ -40,17 +40,17 @@ class Optimiser:
     final_fraction: float = 0.0
 
     def __post_init__(self):
-        if self.name not in OPTIMISERS:
-            raise InputError(f"no optimiser is named {self.name!r}: choose one of {', '.join(OPTIMISERS)}")
+        if self.name not in OPTIMIZERS:
+            raise InputError(f"no optimizer is named {self.name!r}: choose one of {', '.join(OPTIMIZERS)}")
         if self.learning_rate <= 0:
             raise InputError(f"learning_rate is {self.learning_rate}, expected a number above 0")
 
     def build(self, steps: int) -> optax.GradientTransformation:
-        """The optimiser for a run of that many steps."""
+        """The optimizer for a run of that many steps."""
         rate = self.learning_rates(steps)
         mask = is_weight if self.decay == "weights" else None
         weight_decay = (0.01 if self.name == "adamw" else 0.0) if self.weight_decay is None else self.weight_decay
-        return OPTIMISERS[self.name](self, rate, weight_decay, mask)
+        return OPTIMIZERS[self.name](self, rate, weight_decay, mask)
 
     def learning_rates(self, steps: int) -> optax.Schedule:
         """The learning rate as a function of the step, counted from 0."""
@@ -59,14 +59,15 @@ class Optimiser:
         if not fewest <= warmup <= steps:
             raise InputError(f"warmup_steps is {warmup}, expected {fewest} to {steps}, the steps of the run")
 
+        rising = optax.linear_schedule(peak / (warmup + 1), peak, warmup)
+        falling = optax.cosine_decay_schedule(peak, max(1, steps - warmup), self.final_fraction)
+        rates = {"constant": rising, "cosine": optax.join_schedules([rising, falling], [warmup])}
+
         def rate(count: ArrayLike) -> Array:
-            step = jnp.asarray(count, jnp.result_type(float))
-            if self.schedule == "inverse_sqrt":
+            step = jnp.asarray(count, jnp.result_type(float))  # optax divides integers in float32 also where x64 is on
+            if self.schedule == "inverse_sqrt":  # which optax lacks
                 return peak * jnp.minimum((step + 1) / warmup, jnp.sqrt(warmup / (step + 1)))
-            rising = (step + 1) / (warmup + 1)
-            past = jnp.clip((step - warmup) / max(1, steps - warmup), 0, 1)
-            cosine = self.final_fraction + (1 - self.final_fraction) * (1 + jnp.cos(jnp.pi * past)) / 2
-            return peak * jnp.minimum(rising, 1 if self.schedule == "constant" else cosine)
+            return jnp.asarray(rates[self.schedule](step))
 
         return rate
 
@@ -76,18 +77,18 @@ def is_weight(params: PyTree) -> PyTree:
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in ("bias", "scale"), params)
 
 
-def _sgd(o: Optimiser, rate: optax.Schedule, weight_decay: float, mask: Any) -> optax.GradientTransformation:
+def _sgd(o: Optimizer, rate: optax.Schedule, weight_decay: float, mask: Any) -> optax.GradientTransformation:
     return optax.chain(
         optax.add_decayed_weights(weight_decay, mask), optax.sgd(rate, momentum=o.momentum if o.momentum else None)
     )
 
 
-def _adam(o: Optimiser, rate: optax.Schedule, weight_decay: float, mask: Any) -> optax.GradientTransformation:
+def _adam(o: Optimizer, rate: optax.Schedule, weight_decay: float, mask: Any) -> optax.GradientTransformation:
     return optax.chain(optax.add_decayed_weights(weight_decay, mask), optax.adam(rate, *o.betas, eps=o.epsilon))
 
 
-def _adamw(o: Optimiser, rate: optax.Schedule, weight_decay: float, mask: Any) -> optax.GradientTransformation:
+def _adamw(o: Optimizer, rate: optax.Schedule, weight_decay: float, mask: Any) -> optax.GradientTransformation:
     return optax.adamw(rate, *o.betas, eps=o.epsilon, weight_decay=weight_decay, mask=mask)
 
 
-OPTIMISERS: dict[str, Callable[..., optax.GradientTransformation]] = {"sgd": _sgd, "adam": _adam, "adamw": _adamw}
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {"sgd": _sgd, "adam": _adam, "adamw": _adamw}

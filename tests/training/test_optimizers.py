@@ -1,4 +1,4 @@
-"""Optimisers and learning rates against torch.optim, in float64."""
+"""Optimizers and learning rates against torch.optim, in float64."""
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.training import Optimiser
-from flaxformer_edu.training.optimisers import is_weight
+from flaxformer_edu.training import Optimizer
+from flaxformer_edu.training.optimizers import is_weight
 
 STEPS = 12
 
@@ -23,15 +23,15 @@ def start():
     return {"kernel": generator.normal(size=(3, 4)), "bias": generator.normal(size=4)}
 
 
-def ours(config: Optimiser) -> dict[str, np.ndarray]:
+def ours(config: Optimizer) -> dict[str, np.ndarray]:
     params = jax.tree.map(jnp.asarray, start())
-    optimiser = config.build(STEPS)
-    memory = optimiser.init(params)
+    optimizer = config.build(STEPS)
+    memory = optimizer.init(params)
     gradient = jax.grad(lambda p: sum(((p[k] - t) ** 4).sum() for k, t in targets(p).items()))
 
     @jax.jit
     def step(params, memory):
-        updates, memory = optimiser.update(gradient(params), memory, params)
+        updates, memory = optimizer.update(gradient(params), memory, params)
         return optax.apply_updates(params, updates), memory
 
     for _ in range(STEPS):
@@ -42,12 +42,12 @@ def ours(config: Optimiser) -> dict[str, np.ndarray]:
 def theirs(build, schedule=None) -> dict[str, np.ndarray]:
     params = {name: torch.nn.Parameter(torch.tensor(x)) for name, x in start().items()}
     goals = {name: torch.tensor(np.array(t)) for name, t in targets(start()).items()}
-    optimiser = build(list(params.values()))
-    scheduler = schedule(optimiser) if schedule else None
+    optimizer = build(list(params.values()))
+    scheduler = schedule(optimizer) if schedule else None
     for _ in range(STEPS):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         sum(((params[name] - goal) ** 4).sum() for name, goal in goals.items()).backward()
-        optimiser.step()
+        optimizer.step()
         if scheduler:
             scheduler.step()
     return {name: p.detach().numpy() for name, p in params.items()}
@@ -77,14 +77,14 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_optimiser(float64, case):
+def test_optimizer(float64, case):
     settings, build, their_settings = CASES[case]
-    config = Optimiser(**{"name": case, **settings})
+    config = Optimizer(**{"name": case, **settings})
     assert_equal(ours(config), theirs(lambda params: build(params, **their_settings)))
 
 
 def test_l2_and_decoupled_decay_differ(float64):
-    l2, decoupled = (ours(Optimiser(name=name, weight_decay=0.1)) for name in ("adam", "adamw"))
+    l2, decoupled = (ours(Optimizer(name=name, weight_decay=0.1)) for name in ("adam", "adamw"))
     assert np.abs(l2["kernel"] - decoupled["kernel"]).max() > 1e-4
 
 
@@ -96,7 +96,7 @@ def test_biases_and_scales_can_be_spared(float64, name):
         kernel, bias = params
         return build([{"params": [kernel], "weight_decay": 0.2}, {"params": [bias], "weight_decay": 0.0}], lr=1e-3)
 
-    assert_equal(ours(Optimiser(name=name, weight_decay=0.2, decay="weights")), theirs(groups))
+    assert_equal(ours(Optimizer(name=name, weight_decay=0.2, decay="weights")), theirs(groups))
 
 
 def test_what_counts_as_a_weight():
@@ -111,29 +111,29 @@ def test_what_counts_as_a_weight():
 def test_cosine_after_warmup_is_torchs(float64):
     """LinearLR from 1/5 over four steps, then CosineAnnealingLR to a tenth."""
 
-    def schedule(optimiser):
-        rising = torch.optim.lr_scheduler.LinearLR(optimiser, start_factor=1 / 5, total_iters=4)
-        falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=STEPS - 4, eta_min=1e-3)
-        return torch.optim.lr_scheduler.SequentialLR(optimiser, [rising, falling], milestones=[4])
+    def schedule(optimizer):
+        rising = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / 5, total_iters=4)
+        falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=STEPS - 4, eta_min=1e-3)
+        return torch.optim.lr_scheduler.SequentialLR(optimizer, [rising, falling], milestones=[4])
 
-    config = Optimiser(name="adamw", learning_rate=1e-2, schedule="cosine", warmup_steps=4, final_fraction=0.1)
+    config = Optimizer(name="adamw", learning_rate=1e-2, schedule="cosine", warmup_steps=4, final_fraction=0.1)
     expected = theirs(lambda params: torch.optim.AdamW(params, lr=1e-2), schedule)
     assert_equal(ours(config), expected)
 
 
 def test_learning_rates_over_a_run():
-    rates = Optimiser(learning_rate=1.0, schedule="cosine", warmup_steps=3, final_fraction=0.1).learning_rates(10)
+    rates = Optimizer(learning_rate=1.0, schedule="cosine", warmup_steps=3, final_fraction=0.1).learning_rates(10)
     np.testing.assert_allclose([rates(i) for i in range(4)], [0.25, 0.5, 0.75, 1.0])
     np.testing.assert_allclose(rates(10), 0.1, rtol=1e-6)
-    constant = Optimiser(learning_rate=0.5).learning_rates(10)
+    constant = Optimizer(learning_rate=0.5).learning_rates(10)
     assert [constant(i) for i in (0, 9)] == [0.5, 0.5]
 
 
 def test_inverse_sqrt_is_the_papers_schedule(float64):
     """Vaswani et al. 2017, equation 3: width^-0.5 * min(step^-0.5, step * warmup^-1.5), steps counted from 1."""
     width, warmup = 512, 4000
-    optimiser = Optimiser(learning_rate=(width * warmup) ** -0.5, schedule="inverse_sqrt", warmup_steps=warmup)
-    rates = optimiser.learning_rates(100_000)
+    optimizer = Optimizer(learning_rate=(width * warmup) ** -0.5, schedule="inverse_sqrt", warmup_steps=warmup)
+    rates = optimizer.learning_rates(100_000)
     for step in (1, 2, 3999, 4000, 4001, 16_000, 100_000):
         np.testing.assert_allclose(rates(step - 1), width**-0.5 * min(step**-0.5, step * warmup**-1.5), rtol=1e-12)
 
@@ -141,7 +141,7 @@ def test_inverse_sqrt_is_the_papers_schedule(float64):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"name": "lamb"}, "no optimiser is named 'lamb': choose one of sgd, adam, adamw"),
+        ({"name": "lamb"}, "no optimizer is named 'lamb': choose one of sgd, adam, adamw"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),
         ({"warmup_steps": 11}, "warmup_steps is 11, expected 0 to 10"),
         ({"schedule": "inverse_sqrt"}, "warmup_steps is 0, expected 1 to 10"),
@@ -149,4 +149,4 @@ def test_inverse_sqrt_is_the_papers_schedule(float64):
 )
 def test_wrong_settings(unchecked, settings, message):
     with pytest.raises(InputError, match=message):
-        Optimiser(**settings).build(10)
+        Optimizer(**settings).build(10)

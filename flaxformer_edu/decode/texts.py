@@ -1,4 +1,4 @@
-"""What a model writes, token by token, and how often it is exactly right."""
+"""What a model writes, as tokens, captions and texts."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,8 +7,11 @@ import jax
 import numpy as np
 from jaxtyping import Int, Shaped
 
-from flaxformer_edu import decode
+from flaxformer_edu.data.captions.dataset import decode_captions
 from flaxformer_edu.data.text.vocabulary import Vocabulary, decode_texts, encode_texts
+from flaxformer_edu.decode.beam import beam_search
+from flaxformer_edu.decode.one_by_one import greedy
+from flaxformer_edu.decode.protocol import CachedDecoder
 from flaxformer_edu.errors import InputError
 
 LENGTH_PENALTY = 0.6  # of beam search: Vaswani et al. 2017, section 6.1
@@ -21,7 +24,7 @@ def check_beam(width: int) -> None:
 
 
 def write_tokens(
-    model: decode.CachedDecoder,
+    model: CachedDecoder,
     inputs: Shaped[np.ndarray | jax.Array, "sequence ..."],
     *,
     beam: int = 1,
@@ -33,10 +36,23 @@ def write_tokens(
     for start in range(0, len(inputs), batch_size):
         part = inputs[start : start + batch_size]
         if beam == 1:
-            rows.append(decode.greedy(model, part))
+            rows.append(greedy(model, part))
         else:
-            rows.append(decode.beam_search(model, part, width=beam, length_penalty=LENGTH_PENALTY).tokens[:, 0])
+            rows.append(beam_search(model, part, width=beam, length_penalty=LENGTH_PENALTY).tokens[:, 0])
     return np.concatenate(rows)
+
+
+def write_captions(
+    model: Any,
+    inputs: Shaped[np.ndarray | jax.Array, "picture ..."],
+    idx_to_word: list[str],
+    *,
+    beam: int = 1,
+    batch_size: int = 250,
+) -> list[str]:
+    """What the model says about each input, without the word that marks the end; greedily where `beam` is 1."""
+    words = write_tokens(model, inputs, beam=beam, batch_size=batch_size)
+    return [text.removesuffix("<END>").strip() for text in decode_captions(words, idx_to_word)]
 
 
 def translate_texts(model: Any, texts: Sequence[str], vocabulary: Vocabulary, *, beam: int = 1) -> list[str]:
@@ -51,8 +67,3 @@ def translate_texts(model: Any, texts: Sequence[str], vocabulary: Vocabulary, *,
         if not 0 < tokens <= longest:
             raise InputError(f"{text!r} has {tokens} tokens, but the model reads 1 to {longest} at a time")
     return decode_texts(write_tokens(model, encode_texts(texts, vocabulary), beam=beam), vocabulary)
-
-
-def exact_match(written: Sequence[str], wanted: Sequence[str]) -> float:
-    """The share of texts that are exactly those wanted."""
-    return float(np.mean([text == goal for text, goal in zip(written, wanted, strict=True)]))

@@ -20,13 +20,13 @@ class StopRequest:
 
 
 @contextmanager
-def stop_request(wanted: bool = True) -> Iterator[StopRequest]:
+def stop_request() -> Iterator[StopRequest]:
     """Note the first SIGTERM or Ctrl-C instead of dying of it; the second has its usual effect, at once.
 
-    In another than the main thread, which alone can do that, and where it is not `wanted`, signals keep their effect.
+    Only the main thread can do that: in another one, signals keep their effect.
     """
     request = StopRequest()
-    if not wanted or threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():
         yield request
         return
 

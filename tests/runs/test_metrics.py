@@ -5,8 +5,9 @@ import json
 import jax.numpy as jnp
 import pytest
 
-from flaxformer_edu.training import DivergedError, read_rows
-from flaxformer_edu.training.metrics import IN_FLIGHT, MetricsLog
+from flaxformer_edu.runs import IN_FLIGHT, read_rows
+from flaxformer_edu.runs.metrics import MetricsLog
+from flaxformer_edu.training import DivergedError
 
 pytestmark = pytest.mark.no_nnx
 

@@ -10,10 +10,9 @@ import numpy as np
 from jaxtyping import PyTree
 
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.training.state import TrainState
 
 FOLDER = "checkpoints"
-GROUPS = ("params", "average", "training")  # of a training state
+GROUPS = ("params", "average", "training")  # the parameters, their moving average, what else a run goes on from
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -81,24 +80,23 @@ class Checkpoints:
         """The step of the checkpoint with the best evaluation; the latest where nothing was evaluated."""
         return self._manager.best_step()
 
-    def save(self, state: TrainState, metrics: dict[str, float] | None = None) -> None:
-        """Let Orbax copy the state, and return; writing goes on in the background. `metrics` are of an evaluation."""
-        arrays = {name: flatten(tree) for name, tree in _groups(state).items()}
+    def save(self, step: int, groups: dict[str, PyTree], metrics: dict[str, float] | None = None) -> None:
+        """Let Orbax copy the arrays, and return; writing goes on in the background. `metrics` are of an evaluation.
+
+        `groups` are some of `GROUPS`, each a tree of arrays; one without arrays is left out.
+        """
+        arrays = {name: flatten(tree) for name, tree in groups.items()}
         finite = {name: value for name, value in (metrics or {}).items() if math.isfinite(value)}
         items = {name: self._args.PyTreeSave(leaves) for name, leaves in arrays.items() if leaves}
-        self._manager.save(int(state.step), args=self._args.Composite(**items), metrics=finite, force=True)
+        self._manager.save(step, args=self._args.Composite(**items), metrics=finite, force=True)
 
     def wait(self) -> None:
         """Return when everything saved is on the disk."""
         self._manager.wait_until_finished()
 
-    def restore(self, like: TrainState, step: int) -> TrainState:
-        """The state saved at `step`, on the host. Raises InputError where it does not fit `like`."""
-        found = {
-            name: self._group(name, step, tree) if jax.tree.leaves(tree) else tree
-            for name, tree in _groups(like).items()
-        }
-        return TrainState(params=found["params"], average=found["average"], **found["training"])
+    def restore(self, like: dict[str, PyTree], step: int) -> dict[str, PyTree]:
+        """The groups saved at `step`, on the host. Raises InputError where they do not fit `like`."""
+        return {name: self._group(name, step, tree) if jax.tree.leaves(tree) else tree for name, tree in like.items()}
 
     def restore_params(self, like: PyTree, step: int) -> PyTree:
         """The parameters to use, saved at `step`: their average where one was kept."""
@@ -131,11 +129,6 @@ def unflatten(arrays: dict[str, np.ndarray], like: PyTree, source: str) -> PyTre
     if problems:
         raise InputError(f"{source} does not fit: " + "; ".join(sorted(problems)))
     return jax.tree.unflatten(structure, [arrays[_name(path)] for path, _ in paths])
-
-
-def _groups(state: TrainState) -> dict[str, Any]:
-    training = {"step": state.step, "seed": state.seed, "optimiser": state.optimiser}
-    return {"params": state.params, "average": state.average, "training": training}
 
 
 def _name(path: tuple[Any, ...]) -> str:

@@ -14,9 +14,10 @@ from training.tiny import Tiny, TinyConfig, assert_same, tiny
 
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import CaptioningConfig, CaptioningTransformer, VisionTransformer, ViTConfig
-from flaxformer_edu.training import open_model, save_model, split_model
-from flaxformer_edu.training.description import decode, describe_model, differences, encode
-from flaxformer_edu.training.folder import claim
+from flaxformer_edu.runs import decode, describe_model, encode, open_model, save_model
+from flaxformer_edu.runs.description import differences
+from flaxformer_edu.runs.folder import claim_folder
+from flaxformer_edu.training import split_model
 
 
 @pytest.mark.parametrize(
@@ -99,8 +100,8 @@ def test_a_model_saved_again_replaces_the_first(tmp_path):
 def test_a_run_and_a_saved_model_do_not_share_a_folder(tmp_path):
     save_model(tmp_path / "model", tiny())
     with pytest.raises(InputError, match="holds a saved model, not a run"):
-        claim(tmp_path / "model", describe_model(tiny(), {}), {})
-    claim(tmp_path / "run", describe_model(tiny(), {}), {})
+        claim_folder(tmp_path / "model", describe_model(tiny(), {}), {})
+    claim_folder(tmp_path / "run", describe_model(tiny(), {}), {})
     with pytest.raises(InputError, match="holds a run"):
         save_model(tmp_path / "run", tiny())
 
@@ -160,17 +161,17 @@ def test_what_json_cannot_hold():
 
 def test_differences_are_named():
     saved, now = (
-        {"optimiser": encode(TinyConfig(width=w)), "steps": 3, **more} for w, more in [(1, {}), (2, {"x": 1})]
+        {"optimizer": encode(TinyConfig(width=w)), "steps": 3, **more} for w, more in [(1, {}), (2, {"x": 1})]
     )
     assert differences(saved, now) == [
-        "optimiser.width: 1 in the folder, 2 now",
+        "optimizer.width: 1 in the folder, 2 now",
         "x: nothing in the folder, 1 now",
     ]
     assert differences(saved, saved) == []
 
 
 def test_a_folder_belongs_to_one_run(tmp_path):
-    claim(tmp_path, {"config": 1}, {"seed": 0})
-    claim(tmp_path, {"config": 1}, {"seed": 0})
+    claim_folder(tmp_path, {"config": 1}, {"seed": 0})
+    claim_folder(tmp_path, {"config": 1}, {"seed": 0})
     with pytest.raises(InputError, match=r"a different run \(seed: 0 in the folder, 1 now\).*choose another folder"):
-        claim(tmp_path, {"config": 1}, {"seed": 1})
+        claim_folder(tmp_path, {"config": 1}, {"seed": 1})

@@ -1,4 +1,4 @@
-"""Metrics of a run: fetched from the device without stopping it, one line of JSON a step, exact after a resume."""
+"""Metrics of a run: fetched from the device without stopping it, one line of JSON per step, exact after a resume."""
 
 import json
 import math
@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.training.tensorboard import TensorBoard
+from flaxformer_edu.runs.tensorboard import TensorBoard
 
 IN_FLIGHT = 4  # calls the device may be behind the host
 FETCH_SECONDS = 0.5
@@ -89,9 +89,9 @@ class MetricsLog:
             self._board.close()
 
 
-def read_rows(path: Path, last_step: float = math.inf) -> tuple[list[Row], int]:
+def read_rows(path: str | Path, last_step: float = math.inf) -> tuple[list[Row], int]:
     """The rows of a metrics file up to `last_step`, and how many bytes they take; a last line cut short is left out."""
-    rows, size = [], 0
+    path, rows, size = Path(path), [], 0
     if path.exists():
         for line in path.read_bytes().splitlines(keepends=True):
             if not line.endswith(b"\n") or (row := json.loads(line))["step"] > last_step:

@@ -5,21 +5,26 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import jax.numpy as jnp
 import tyro
+from flax import nnx
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from tyro.conf import arg
 
+from flaxformer_edu.data import Batches, Dataset, evaluation_batches
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.training.folder import write_json
-from flaxformer_edu.training.mesh import use_devices
+from flaxformer_edu.files import write_json
+from flaxformer_edu.training import LoopConfig, Optimizer, Task, TrainResult, fit, use_devices
+from flaxformer_edu.training.loop import OptimizerConfig
 
-ELSEWHERE = ("data", "out", "devices", "json", "tensorboard", "beam")  # options that change nothing about the result
+# Options that change nothing about the trained model: a run may be resumed with others.
+FREE_OPTIONS = ("data", "out", "devices", "json", "tensorboard", "beam")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +56,7 @@ class RecipeConfig:
         """The preset (a dataclass) with what the command line says otherwise."""
         given = {name: getattr(self, name) for name in ("epochs", "batch_size", "dtype")}
         if self.learning_rate is not None:
-            given["optimiser"] = dataclasses.replace(preset.optimiser, learning_rate=self.learning_rate)
+            given["optimizer"] = dataclasses.replace(preset.optimizer, learning_rate=self.learning_rate)
         for name in ("epochs", "batch_size"):
             if given[name] is not None and given[name] < 1:
                 raise InputError(f"{name} is {given[name]}, expected 1 or more")
@@ -60,10 +65,77 @@ class RecipeConfig:
     @property
     def settings(self) -> dict[str, Any]:
         """What must be the same for a run to be resumed."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if name not in ELSEWHERE}
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in FREE_OPTIONS}
 
 
 Config = TypeVar("Config", bound=RecipeConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """How a model is trained; recipes add what is theirs.
+
+    warmup: the share of all steps in which the learning rate rises; None for the optimizer's own number of steps.
+    evaluations: about how many there are, at most one per epoch; None for one per epoch.
+    """
+
+    optimizer: Optimizer
+    epochs: int
+    batch_size: int
+    warmup: float | None = None
+    evaluations: int | None = None
+    steps_per_call: int = 1
+    ema_decay: float | None = None
+    dtype: str = "float32"
+
+    def steps(self, data: Dataset) -> int:
+        """The number of updates."""
+        return self.epochs * (len(data) // self.batch_size)
+
+
+def train(
+    config: RecipeConfig,
+    preset: Preset,
+    model: nnx.Module,
+    task: Task,
+    data: Dataset,
+    held_out: Dataset,
+    *,
+    optimizer: OptimizerConfig | None = None,
+    evaluate_every: int | None = None,
+    best_metric: str = "loss",
+    notes: Mapping[str, Any] | None = None,
+) -> TrainResult:
+    """Train the model by `fit`, as the preset and the command line say.
+
+    `optimizer` and `evaluate_every` (in steps) replace what the preset says.
+    """
+    batches = Batches(data, preset.batch_size, seed=config.seed)
+    steps, epoch = preset.steps(data), batches.steps_per_epoch
+    if optimizer is None and preset.warmup is not None:
+        optimizer = dataclasses.replace(preset.optimizer, warmup_steps=round(preset.warmup * steps))
+    loop = LoopConfig(
+        steps=steps,
+        seed=config.seed,
+        evaluate_every=evaluate_every or max(epoch, steps // (preset.evaluations or preset.epochs)),
+        steps_per_call=preset.steps_per_call,
+        ema_decay=preset.ema_decay,
+        best_metric=best_metric,
+        best_is="lowest" if best_metric == "loss" else "highest",
+    )
+    return fit(
+        model,
+        task.loss_fn,
+        optimizer or preset.optimizer,
+        batches,
+        loop,
+        evaluate_fn=task.evaluate_fn,
+        validation=partial(evaluation_batches, held_out, 250),
+        folder=config.out,
+        tensorboard=config.tensorboard,
+        settings=config.settings,
+        notes=notes,
+    )
 
 
 def compute_dtype(name: str) -> Any:

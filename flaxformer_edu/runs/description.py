@@ -10,10 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.training.config import LoopConfig
 
 MODELS, LAYERS = "flaxformer_edu.models", "flaxformer_edu.layers"
 CLASS, DTYPE = "$class", "$dtype"
+RENAMED_FIELDS = {"optimiser": "optimizer"}
+MOVED_CLASSES = {
+    "flaxformer_edu.training.config:LoopConfig": "flaxformer_edu.training.loop:LoopConfig",
+    "flaxformer_edu.training.optimisers:Optimiser": "flaxformer_edu.training.optimizers:Optimizer",
+}
 
 
 def encode(value: Any) -> Any:
@@ -37,26 +41,33 @@ def encode(value: Any) -> Any:
         raise InputError(f"{value!r} cannot be written as JSON: use numbers, strings, lists and dataclasses") from None
 
 
-def describe_model(model: Any, notes: Mapping[str, Any] | None, loop: LoopConfig | None = None) -> dict[str, Any]:
-    """What opening the model needs besides its weights. Raises InputError for a model without a `config`."""
+def describe_model(
+    model: Any, notes: Mapping[str, Any] | None, best: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """What opening the model needs besides its weights, and by which metric its checkpoints are the `best`.
+
+    Raises InputError for a model without a `config`.
+    """
     if not hasattr(model, "config"):
         raise InputError(f"{type(model).__name__} has no attribute config, the dataclass that it is built from")
     return {
         "model": class_path(type(model)),
         "config": encode(model.config),
         "notes": encode(notes or {}),
-        "best": {"metric": loop.best_metric, "best_is": loop.best_is} if loop else {},
+        "best": encode(best or {}),
     }
 
 
-def describe_run(optimiser: Any, train: Any, loop: LoopConfig, settings: Any) -> dict[str, Any]:
-    """What must be the same for a run to be resumed."""
-    return {
-        "loop": encode(loop),
-        "optimiser": encode(optimiser),
-        "batches": {"batch_size": train.batch_size, "steps_per_epoch": train.steps_per_epoch},
-        "settings": encode(settings),
-    }
+def up_to_date(description: Any) -> Any:
+    """What a folder says about its run, in the words of today: folders written before a name changed stay open."""
+    if isinstance(description, list):
+        return [up_to_date(item) for item in description]
+    if not isinstance(description, dict):
+        return description
+    renamed = {RENAMED_FIELDS.get(name, name): up_to_date(item) for name, item in description.items()}
+    if renamed.get(CLASS) in MOVED_CLASSES:
+        renamed[CLASS] = MOVED_CLASSES[renamed[CLASS]]
+    return renamed
 
 
 def decode(value: Any, classes: Iterable[type] = ()) -> Any:
@@ -105,7 +116,7 @@ def resolve(path: str, classes: Iterable[type] = ()) -> type:
 
 
 def differences(saved: Any, now: Any, name: str = "") -> list[str]:
-    """Where two encoded configurations differ, as "optimiser.learning_rate: 0.001 in the folder, 0.01 now"."""
+    """Where two encoded configurations differ, as "optimizer.learning_rate: 0.001 in the folder, 0.01 now"."""
     if isinstance(saved, dict) and isinstance(now, dict):
         found = []
         for key in dict.fromkeys([*saved, *now]):

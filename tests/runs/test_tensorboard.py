@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.training.tensorboard import TensorBoard
+from flaxformer_edu.runs.tensorboard import TensorBoard
 
 pytestmark = pytest.mark.no_nnx
 

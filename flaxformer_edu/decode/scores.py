@@ -1,27 +1,17 @@
-"""How good captions are: word for word those of a person, or BLEU against several people's."""
+"""How good what a model wrote is: word for word that of a person, or BLEU against several people's."""
 
+from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
-from jaxtyping import Shaped
 
-from flaxformer_edu.data import CaptionDataset, decode_captions
+from flaxformer_edu.data.captions.dataset import CaptionDataset, decode_captions
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.training.translation import write_tokens
 
 
-def write_captions(
-    model: Any,
-    inputs: Shaped[np.ndarray | jax.Array, "picture ..."],
-    idx_to_word: list[str],
-    *,
-    beam: int = 1,
-    batch_size: int = 250,
-) -> list[str]:
-    """What the model says about each input, without the word that marks the end; greedily where `beam` is 1."""
-    words = write_tokens(model, inputs, beam=beam, batch_size=batch_size)
-    return [text.removesuffix("<END>").strip() for text in decode_captions(words, idx_to_word)]
+def exact_match(written: Sequence[str], wanted: Sequence[str]) -> float:
+    """The share of texts that are exactly those wanted."""
+    return float(np.mean([text == goal for text, goal in zip(written, wanted, strict=True)]))
 
 
 def references(dataset: CaptionDataset, idx_to_word: list[str]) -> dict[int, list[str]]:

@@ -1,0 +1,129 @@
+"""A run while it goes on: its metrics, its progress on the screen, its checkpoints, and the wish to stop it."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, PyTree
+from rich.console import Console
+
+from flaxformer_edu import plots
+from flaxformer_edu.runs.checkpoints import Checkpoints
+from flaxformer_edu.runs.folder import CURVES_FILE, METRICS_FILE, claim_folder
+from flaxformer_edu.runs.metrics import DivergedError, MetricsLog, Row
+from flaxformer_edu.runs.progress import TrainingProgress
+from flaxformer_edu.runs.signals import StopRequest, stop_request
+from flaxformer_edu.runs.tensorboard import TensorBoard
+
+
+class Run:
+    """What surrounds the steps of a training; a context manager. Without `resume`, all of it stays in memory.
+
+    As it ends, the learning curves are drawn into its folder. A DivergedError raised within says which checkpoint is
+    left, and what to do.
+    """
+
+    def __init__(
+        self,
+        steps: int,
+        batch_size: int,
+        *,
+        metric: str = "loss",
+        best_is: Literal["lowest", "highest"] = "lowest",
+        tensorboard: bool = False,
+        console: Console | None = None,
+    ):
+        self.folder: Path | None = None
+        self.log = MetricsLog()
+        self.progress = TrainingProgress(steps, batch_size, console)
+        self._best: dict[str, Any] = {"metric": metric, "best_is": best_is}
+        self._tensorboard = tensorboard
+        self._checkpoints: Checkpoints | None = None
+        self._stop = StopRequest()
+        self._open = ExitStack()
+
+    def __enter__(self) -> "Run":
+        self._open.enter_context(self.progress)
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> None:
+        latest = self._checkpoints.latest if self._checkpoints and isinstance(error, DivergedError) else None
+        self._open.close()
+        if isinstance(error, DivergedError):
+            left = "no checkpoint was saved" if latest is None else f"the last good checkpoint is that of step {latest}"
+            raise DivergedError(
+                f"{error}; {left}. Lower the learning rate, lengthen its warm-up or set clip_norm, and start afresh"
+            ) from None
+        if kind is None and self.folder is not None:
+            plots.training_curves({"": self.rows}).savefig(self.folder / CURVES_FILE)
+
+    @property
+    def rows(self) -> list[Row]:
+        """The metrics of all steps and evaluations that were fetched from the device."""
+        return self.log.rows
+
+    @property
+    def examples_per_second(self) -> float | None:
+        """As measured: compilation, evaluation and checkpoints left out; None before it is known."""
+        return self.progress.rate
+
+    @property
+    def stopping(self) -> bool:
+        """Whether SIGTERM or Ctrl-C asked for an end: `save` then leaves the program."""
+        return self._stop.signal is not None
+
+    def resume(
+        self, folder: Path, groups: dict[str, PyTree], model: dict[str, Any], run: dict[str, Any]
+    ) -> dict[str, PyTree]:
+        """Keep the run in the folder, and return what to go on from: its latest checkpoint, or else `groups`.
+
+        Raises InputError where the folder holds a model or a run that is described otherwise.
+        """
+        claim_folder(folder, model, run)
+        self.folder = folder
+        self._checkpoints = self._open.enter_context(Checkpoints(folder, **self._best))
+        step = self._checkpoints.latest
+        if step is not None:
+            groups = self._checkpoints.restore(groups, step)
+        step = step or 0
+        board = TensorBoard(folder, step=step) if self._tensorboard else None
+        self.log = self._open.enter_context(MetricsLog(folder / METRICS_FILE, step=step, board=board))
+        self.progress.start_at(step)
+        self._stop = self._open.enter_context(stop_request())
+        return groups
+
+    def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
+        """Note the metrics of the step, or steps, that end with `step`. They are fetched when they are long there."""
+        if self.log.add(step, metrics):
+            self.progress.update(self.rows[-1])
+
+    def fetch(self) -> None:
+        """Wait for all metrics. Raises DivergedError where a loss is not finite."""
+        self.log.fetch()
+        self.progress.update(self.rows[-1])
+
+    def save(self, step: int, groups: dict[str, PyTree], averages: dict[str, float] | None = None) -> None:
+        """Note the averages of an evaluation, and write a checkpoint if there is a folder; leave if asked to stop.
+
+        Raises DivergedError where a number is no longer finite.
+        """
+        if averages is not None:
+            self.log.write({"step": step, **{f"eval_{name}": value for name, value in averages.items()}})
+            self.progress.evaluated(step, averages)
+        if not all_finite(groups):
+            raise DivergedError(f"the parameters are no longer finite after step {step}")
+        if self._checkpoints is not None:
+            self.log.flush()
+            self._checkpoints.save(step, groups, averages)
+        self.progress.skip_time()
+        if self.stopping:
+            self.progress.say(f"stopped after step {step}, which is saved in {self.folder}: the same call resumes it")
+            self._stop.leave()
+
+
+@jax.jit
+def all_finite(tree: PyTree) -> Bool[Array, ""]:
+    """True where no number of the tree is infinite or NaN."""
+    return jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))
