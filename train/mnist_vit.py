@@ -20,8 +20,9 @@ from rich.table import Table
 
 from flaxformer_edu import plots
 from flaxformer_edu.data import ArrayDataset, evaluation_batches, load_mnist, random_crop
+from flaxformer_edu.files import write_json
 from flaxformer_edu.models import VisionTransformer, ViTConfig
-from flaxformer_edu.runs import Row, write_json
+from flaxformer_edu.runs import Row
 from flaxformer_edu.training import Optimizer, TrainResult, classification
 from train import recipe
 
