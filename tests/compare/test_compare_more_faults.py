@@ -105,7 +105,7 @@ class TestRounding:
         assert report.diagnosis.cause == "tf32"
         assert report.diagnosis.rest == "the output still differs then: there is another cause behind it"
 
-    @pytest.mark.parametrize("changes", [{}, {"merged": True}, {"rotary": Rotary()}, {"output": False}])
+    @pytest.mark.parametrize("changes", [{}, {"merged_qkv": True}, {"rotary": Rotary()}, {"output_projection": False}])
     def test_attention_that_rounds_nothing_is_attention(self, changes):
         attention = MultiHeadAttention(12, 3, **changes, rngs=nnx.Rngs(0), param_dtype=jnp.float64)
         x, y, mask = jnp.asarray(RANDOM.normal(size=(2, 5, 12))), RANDOM.normal(size=(2, 5, 12)), causal_mask(5)
