@@ -4,9 +4,9 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from itertools import groupby
+from typing import Any
 
 from flaxformer_edu.compare.page_style import STYLE
-from flaxformer_edu.compare.report import Report
 from flaxformer_edu.compare.rows import Row
 
 WITHIN, BEYOND = 4, 4  # how many colours there are up to the tolerance, and from there
@@ -32,7 +32,7 @@ PAGE = """<!DOCTYPE html>
 """
 
 
-def page(report: Report) -> str:
+def page(report: Any) -> str:
     """The whole page as text: what was found, a heat map of all layers, and the numbers."""
     title = "They agree" if report.agrees else "They differ"
     gradients, stepped = report.gradients or (), report.stepped or ()
@@ -53,7 +53,7 @@ def _different(rows: Iterable[Row]) -> list[Row]:
     return [row for row in rows if not row.agrees]
 
 
-def _summary(report: Report, title: str) -> str:
+def _summary(report: Any, title: str) -> str:
     verdict = "agrees" if report.agrees else "differs"
     lines = "".join(f"<p>{_breakable(line)}</p>" for line in report.summary.splitlines())
     tolerances = ", ".join(f"{x:.0e}" for x in sorted({row.tolerance for row in report.layers}))

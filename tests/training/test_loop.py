@@ -79,6 +79,21 @@ def test_a_stopped_run_ends_as_if_it_had_not_been_stopped(tmp_path, calls, numbe
         assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+def test_a_run_begun_before_names_changed_is_resumed(tmp_path):
+    """Its settings are written with the names of then; what they say is compared nevertheless."""
+    expected = train(tmp_path / "whole")
+    with pytest.raises(SystemExit):
+        train(tmp_path / "old", source=Interrupting(6))
+    path = tmp_path / "old" / "run.json"
+    described = json.loads(path.read_text())
+    described["optimiser"] = {**described.pop("optimizer"), "$class": "flaxformer_edu.training.optimisers:Optimiser"}
+    described["loop"]["$class"] = "flaxformer_edu.training.config:LoopConfig"
+    path.write_text(json.dumps(described))
+    with pytest.raises(InputError, match=r"loop\.steps: 14 in the folder, 15 now"):
+        train(tmp_path / "old", LoopConfig(**{**vars(LOOP), "steps": 15}))
+    assert_same(train(tmp_path / "old").state, expected.state)
+
+
 def test_the_signals_have_their_usual_effect_afterwards(tmp_path):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     train(tmp_path)

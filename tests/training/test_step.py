@@ -141,6 +141,12 @@ def test_half_precision_compute_leaves_the_state_in_float32():
     assert model(Source()(0)["inputs"]).dtype == jnp.bfloat16
 
 
+def test_parameters_in_half_precision_stay_so():
+    state, _ = run(model=tiny(param_dtype=jnp.bfloat16), optimizer=optax.sgd(1e-2), ema_decay=0.9, clip_norm=1.0)
+    kept = jax.tree.leaves((state.params, state.average))
+    assert {x.dtype for x in kept} == {jnp.dtype("bfloat16")}
+
+
 def test_the_state_handed_in_is_overwritten_and_the_model_is_not():
     model = tiny()
     graphdef, params = split_model(model)
