@@ -30,7 +30,7 @@ def check(program: Program, shape: tuple[int, ...], gradient: bool) -> None:
     with jax.enable_x64(True):
         rows, number = jnp.asarray(rng.standard_normal(shape)), jnp.asarray(0.7)
         function = jax.grad(lambda *arguments: jnp.sum(program(*arguments))) if gradient else program
-        eager, compiled = (np.asarray(run(rows, number)) for run in (function, jax.jit(function)))
+        eager, compiled = (np.asarray(run(rows, number)) for run in (function, jax.jit(function, compiler_options=SHIPPED)))
     assert np.all(np.isfinite(eager))
     np.testing.assert_allclose(compiled, eager, rtol=0, atol=TOLERANCE * max(1.0, np.max(np.abs(eager))))
 

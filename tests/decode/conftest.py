@@ -66,6 +66,11 @@ def case(request: pytest.FixtureRequest) -> Callable[[int, Any], tuple[Any, Any,
 
 def log_probs(model: Any, inputs: Any, tokens: np.ndarray) -> np.ndarray:
     """The model's log-probability of every token, given those before it."""
+    return np.asarray(_log_probs(model, jnp.asarray(inputs), jnp.asarray(tokens)))
+
+
+@nnx.jit
+def _log_probs(model: Any, inputs: jax.Array, tokens: jax.Array) -> jax.Array:
     start = jnp.full((len(tokens), 1), model.config.start_id)
     logits = model(inputs, jnp.concatenate([start, tokens[:, :-1]], axis=1))
-    return np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), np.asarray(tokens)[..., None], axis=-1)[..., 0]
+    return jnp.take_along_axis(jax.nn.log_softmax(logits), tokens[..., None], axis=-1)[..., 0]

@@ -43,7 +43,7 @@ def test_learns_a_few_captions_by_heart(drawn, tmp_path, monkeypatch):
 
 
 def test_learns_from_pixels(drawn, tmp_path):
-    captioning.run(captioning.Config(data=drawn, preset="pixels", batch_size=12, epochs=4, out=tmp_path))
+    captioning.run(captioning.Config(data=drawn, preset="pixels", max_train=96, batch_size=12, epochs=4, out=tmp_path))
     assert np.mean(losses(tmp_path)[-3:]) < 0.8 * losses(tmp_path)[0]
     model, notes = open_model(tmp_path)
     assert isinstance(model, ViTCaptioner)

@@ -12,7 +12,7 @@ from flaxformer_edu.models import VisionTransformer, ViTConfig
 from flaxformer_edu.runs import open_model, save_model
 from train import cnn_vs_vit, finetune
 
-TINY = {"dataset": "digits", "epochs": 6, "batch_size": 64}
+TINY = {"dataset": "digits", "epochs": 3, "batch_size": 64}
 SMALL = {"image_size": 8, "patch_size": 2, "width": 16, "layers": 2, "heads": 2, "hidden": 32, "final_norm": "tokens"}
 
 
@@ -63,7 +63,9 @@ def test_only_vision_transformers(tmp_path):
 
 
 def test_both_networks_learn_and_are_drawn(tmp_path):
-    config = cnn_vs_vit.Config(**TINY, examples=640, out=tmp_path, json=tmp_path / "figures.json", learning_rate=3e-3)
+    config = cnn_vs_vit.Config(
+        **{**TINY, "epochs": 6}, examples=640, learning_rate=3e-3, out=tmp_path, json=tmp_path / "figures.json"
+    )
     cnn_vs_vit.run(config)
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["CNN accuracy"] > 0.3
