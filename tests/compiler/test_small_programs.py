@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiler.conftest import SHIPPED
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -30,7 +31,8 @@ def check(program: Program, shape: tuple[int, ...], gradient: bool) -> None:
     with jax.enable_x64(True):
         rows, number = jnp.asarray(rng.standard_normal(shape)), jnp.asarray(0.7)
         function = jax.grad(lambda *arguments: jnp.sum(program(*arguments))) if gradient else program
-        eager, compiled = (np.asarray(run(rows, number)) for run in (function, jax.jit(function, compiler_options=SHIPPED)))
+        as_shipped = jax.jit(function, compiler_options=SHIPPED)
+        eager, compiled = (np.asarray(run(rows, number)) for run in (function, as_shipped))
     assert np.all(np.isfinite(eager))
     np.testing.assert_allclose(compiled, eager, rtol=0, atol=TOLERANCE * max(1.0, np.max(np.abs(eager))))
 

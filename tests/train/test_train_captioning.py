@@ -2,6 +2,7 @@
 
 import builtins
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -42,8 +43,22 @@ def test_learns_a_few_captions_by_heart(drawn, tmp_path, monkeypatch):
     assert again.items() <= figures.items()
 
 
-def test_learns_from_pixels(drawn, tmp_path):
-    captioning.run(captioning.Config(data=drawn, preset="pixels", max_train=96, batch_size=12, epochs=4, out=tmp_path))
+@pytest.fixture
+def small(monkeypatch):
+    """The preset for pixels at half the resolution, a quarter of the width and one layer on each side."""
+    full = captioning.PRESETS["pixels"]
+
+    def model(**sizes):
+        narrow = {"width": 32, "layers": 1, "hidden": 64}
+        config = full.model(**sizes)
+        return replace(config, **narrow, features=32, vision=replace(config.vision, **narrow))
+
+    monkeypatch.setitem(captioning.PRESETS, "pixels", replace(full, model=model, image_size=32))
+
+
+def test_learns_from_pixels(drawn, small, tmp_path):
+    budget = {"batch_size": 12, "epochs": 8, "learning_rate": 3e-3}
+    captioning.run(captioning.Config(data=drawn, preset="pixels", **budget, out=tmp_path))
     assert np.mean(losses(tmp_path)[-3:]) < 0.8 * losses(tmp_path)[0]
     model, notes = open_model(tmp_path)
     assert isinstance(model, ViTCaptioner)
