@@ -21,7 +21,7 @@ from flaxformer_edu.compiler import YNNPACK, faults
 from flaxformer_edu.models import VisionTransformer, ViTConfig
 from flaxformer_edu.training import split_model
 
-pytestmark = pytest.mark.usefixtures("float64")
+pytestmark = pytest.mark.usefixtures("float64", "unchecked")  # run eagerly, a loop counts in plain ints
 
 SHORT = {
     ("training", "vit b16"),
