@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 
 from flaxformer_edu.compare.causes.positions import at_our_size
+from flaxformer_edu.compare.compiled import CompiledCheck
 from flaxformer_edu.compare.diagnosis import CauseSearch
 from flaxformer_edu.compare.gradient_rows import gradient_rows, stepped_rows
 from flaxformer_edu.compare.names import ToOurs, find_names, layer_links
@@ -36,6 +37,7 @@ def models(
     tolerance: float | None = None,
     torch_inputs: Sequence[Any] | None = None,
     diagnose: bool = True,
+    compiled: bool = True,
     gradients: bool = False,
     loss: tuple[Callable[[Any], Any] | None, Callable[[Any], Any] | None] | None = None,
     step: tuple[Any, Any] | None = None,
@@ -54,6 +56,10 @@ def models(
 
     With `diagnose`, the causes in `causes.CAUSES` are tried in turn at the first layer that differs; each costs a run
     of our model. Of a layer that is called more than once, the first call is compared.
+
+    With `compiled`, ours is compiled by XLA, too, as one program, and compared with itself: where the two differ the
+    compiler is wrong, and its switches are tried in turn. That takes the time of compiling it; with gradients, of
+    compiling those as well.
 
     With `gradients`, those of a loss are compared, too, with respect to each layer's output and each parameter. `loss`
     are two functions, of what our model gives and of what theirs gives; by default it is the sum of y + y^3 / 3 over
@@ -82,7 +88,13 @@ def models(
             theirs = run(theirs, arrays, torch_inputs, their_request if backward else None)
         pair = replace(pair, links=layer_links(matches, ours, calls, theirs))
         report = _forward(pair, calls, theirs, to_ours(theirs.parameters), diagnose)
-        return _backward(report, pair, calls, theirs, to_ours, our_request) if backward else report
+        of_ours = our_gradients(ours, arrays, calls, our_request.loss) if backward else None
+        if of_ours is not None:
+            report = _backward(report, pair, of_ours, theirs, to_ours, our_request)
+        if not compiled:
+            return report
+        check = CompiledCheck(ours, arrays, calls, of_ours, our_request.loss)
+        return report.with_compiled(check.report(diagnose=diagnose))
 
 
 def _both_sides(name: str, given: Any) -> Sequence[Any]:
@@ -117,12 +129,11 @@ def _forward(
 
 
 def _backward(
-    report: Report, pair: Pair, calls: Recording, theirs: Recorded, to_ours: ToOurs, request: BackwardRequest
+    report: Report, pair: Pair, ours: Gradients, theirs: Recorded, to_ours: ToOurs, request: BackwardRequest
 ) -> Report:
     """The same report with the gradients, and a step along theirs; without what has another size there."""
     if theirs.gradients is None:
         raise InputError("the recorded run has no gradients: record it with gradients=True")
-    ours = our_gradients(pair.ours, pair.inputs, calls, request.loss)
 
     def fitting(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         shapes = {name: x.shape for name, x in ours.parameters.items()}

@@ -9,9 +9,9 @@ import numpy as np
 from flax import nnx
 
 from flaxformer_edu.compare.causes import CAUSES
-from flaxformer_edu.compare.causes.trial import Case, Trial
+from flaxformer_edu.compare.causes.trial import Case, Diagnosis, Trial
 from flaxformer_edu.compare.pairing import Pair
-from flaxformer_edu.compare.report import Diagnosis, Row
+from flaxformer_edu.compare.rows import Row
 from flaxformer_edu.compare.sides.records import Recording, is_within
 from flaxformer_edu.convert.rules import parameter_name
 from flaxformer_edu.layers import Block, MultiHeadAttention

@@ -2,29 +2,16 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from os import PathLike
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 
 from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
 
+from flaxformer_edu.compare.causes.trial import Diagnosis
+from flaxformer_edu.compare.compiled_report import CompiledReport
 from flaxformer_edu.compare.rows import Row
-
-
-@dataclass(frozen=True, kw_only=True)
-class Diagnosis:
-    """The cause with which, tried out on our side, the difference at a layer vanishes.
-
-    cause: its name in `causes.CAUSES`; where: the part of our model that was changed; rest: what then becomes of the
-    model's output.
-    """
-
-    cause: str
-    explanation: str
-    where: str
-    rest: str
+from flaxformer_edu.files import AnyPath, write_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +20,9 @@ class Report:
 
     `tried` counts the causes that were tried, until one explained the first divergence, which is then `diagnosis`.
     `gradients`, in the order of the backward pass, are those with respect to each layer's output, under the layer's
-    name, and each parameter; `stepped` are the parameters after one step of an optimiser. None where not asked for.
+    name, and each parameter; `stepped` are the parameters after one step of an optimiser; `compiled` is how far ours is
+    from itself when it is compiled. None where not asked for. Where all layers agree with theirs, the cause of what the
+    compiler does is the `diagnosis`.
     """
 
     parameters: tuple[Row, ...]
@@ -42,6 +31,7 @@ class Report:
     tried: int = 0
     gradients: tuple[Row, ...] | None = None
     stepped: tuple[Row, ...] | None = None
+    compiled: CompiledReport | None = None
 
     @property
     def first_divergence(self) -> Row | None:
@@ -55,9 +45,14 @@ class Report:
 
     @property
     def agrees(self) -> bool:
-        """Whether every parameter and every layer does, and every gradient and updated parameter asked for."""
+        """Whether all parameters and layers do, and all gradients, updated parameters and programs asked for."""
         rows = (*self.parameters, *self.layers, *(self.gradients or ()), *(self.stepped or ()))
-        return all(row.agrees for row in rows)
+        return all(row.agrees for row in rows) and (self.compiled is None or self.compiled.agrees)
+
+    def with_compiled(self, compiled: CompiledReport) -> "Report":
+        """The same, and how ours is when it is compiled."""
+        diagnosis = compiled.diagnosis if self.first_divergence is None else self.diagnosis
+        return replace(self, compiled=compiled, diagnosis=diagnosis)
 
     @property
     def summary(self) -> str:
@@ -67,12 +62,13 @@ class Report:
             lines.append(f"all {len(self.layers)} layers agree")
         else:
             lines.append(self._location(self.first_divergence))
-        if self.diagnosis is not None:
+        if self.diagnosis is not None and self.first_divergence is not None:
             scope = self.diagnosis.where or "the whole model"
             lines.append(f"cause: {self.diagnosis.explanation} (in {scope}); {self.diagnosis.rest}")
         elif self.tried:
             lines.append(f"cause: none of the {self.tried} that were tried, each alone, makes the difference vanish")
-        return "\n".join([*lines, *self._backward_summary()])
+        compiled = [] if self.compiled is None else [self.compiled.summary]
+        return "\n".join([*lines, *self._backward_summary(), *compiled])
 
     def _backward_summary(self) -> list[str]:
         lines = []
@@ -107,7 +103,7 @@ class Report:
             text += f"; what it is given differs already, so the cause lies between {before} and it"
         return text
 
-    def to_json(self, path: str | PathLike[str] | None = None) -> str:
+    def to_json(self, path: AnyPath | None = None) -> str:
         """All of it as JSON, also written to `path` where given; numbers that are not finite become null."""
         tables = {
             "parameters": self.parameters,
@@ -123,22 +119,20 @@ class Report:
             "diagnosis": None if self.diagnosis is None else asdict(self.diagnosis),
             "tried": self.tried,
             **{name: None if rows is None else [row.as_json() for row in rows] for name, rows in tables.items()},
+            "compiled": None if self.compiled is None else self.compiled.as_json(),
         }
         text = json.dumps(content, indent=2, allow_nan=False) + "\n"
         if path is not None:
-            Path(path).write_text(text, encoding="utf-8")
+            write_text(path, text)
         return text
 
-    def to_html(self, path: str | PathLike[str] | None = None) -> str:
+    def to_html(self, path: AnyPath | None = None) -> str:
         """All of it as a page to be opened in a browser, also written to `path` where given; it needs no network."""
         from flaxformer_edu.compare.page import page
 
         text = page(self)
         if path is not None:
-            path = Path(path)
-            temporary = path.with_name(f"{path.name}.part")  # the page is never there in part
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
+            write_text(path, text)
         return text
 
     def __rich__(self) -> Group:
@@ -147,6 +141,7 @@ class Report:
             "Layers, in the order of computation": self.layers,
             "Gradients, in the order of the backward pass": self.gradients or (),
             "Parameters that differ after one step": _different(self.stepped or ()),
+            "Compiled (left) and eager": _different(self.compiled.all_rows if self.compiled else ()),
         }
         return Group(*(_table(title, rows) for title, rows in tables.items() if rows), escape(self.summary))
 

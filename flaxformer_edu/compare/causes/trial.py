@@ -67,3 +67,17 @@ class Trial:
     edits: Edits = field(default_factory=dict[str, Any])
     theirs_in_evaluation: bool = False
     slack: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """The cause with which, tried out on our side, a difference vanishes.
+
+    cause: its name in `CAUSES`, or "compiler"; where: the part of our model that was changed, or where compiled and
+    eager first differ; rest: what then becomes of the model's output.
+    """
+
+    cause: str
+    explanation: str
+    where: str
+    rest: str

@@ -4,13 +4,13 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from os import PathLike
-from pathlib import Path
 
 import numpy as np
 from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
+
+from flaxformer_edu.files import AnyPath, write_text
 
 SHOWN = 11  # steps in the printed table, evenly spaced, beside those that matter
 
@@ -56,7 +56,7 @@ class TrainingReport:
         text = f"the losses differ from step {first} on, by {self.differences[first]:.1e} there; {largest}"
         return f"{text}. {_advice(first)}"
 
-    def to_json(self, path: str | PathLike[str] | None = None) -> str:
+    def to_json(self, path: AnyPath | None = None) -> str:
         """All of it as JSON, also written to `path` where given; numbers that are not finite become null."""
         curves = {"ours": self.ours, "theirs": self.theirs, "differences": self.differences}
         content = {
@@ -68,7 +68,7 @@ class TrainingReport:
         }
         text = json.dumps(content, indent=2, allow_nan=False) + "\n"
         if path is not None:
-            Path(path).write_text(text, encoding="utf-8")
+            write_text(path, text)
         return text
 
     def __rich__(self) -> Group:

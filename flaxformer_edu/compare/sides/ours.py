@@ -73,9 +73,14 @@ def run(model: nnx.Module, inputs: Sequence[Any], see: Observer, edits: Edits | 
             running.remove(path)
         return see(path, arguments, result)
 
-    dtype = float_type(model)
     with _calls_replaced({type(module) for _, module in modules if callable(module)}, call):
-        return model(*(_as_jax(x, dtype) for x in inputs))  # pyright: ignore[reportCallIssue]
+        return model(*as_inputs(model, inputs))  # pyright: ignore[reportCallIssue]
+
+
+def as_inputs(model: nnx.Module, inputs: Sequence[Any]) -> tuple[jax.Array, ...]:
+    """A model's arguments as JAX's arrays, its floating-point ones in the type of its parameters."""
+    dtype = float_type(model)
+    return tuple(_as_jax(x, dtype) for x in inputs)
 
 
 def parameters(model: nnx.Module) -> dict[str, np.ndarray]:
@@ -91,7 +96,8 @@ def float_type(model: nnx.Module) -> np.dtype:
 
 
 def _as_jax(x: Any, dtype: np.dtype) -> jax.Array:
-    return jnp.asarray(x, dtype) if jnp.issubdtype(np.asarray(x).dtype, jnp.floating) else jnp.asarray(x)
+    x = x if isinstance(x, jax.Array) else np.asarray(x)
+    return jnp.asarray(x, dtype) if jnp.issubdtype(x.dtype, jnp.floating) else jnp.asarray(x)
 
 
 @contextmanager

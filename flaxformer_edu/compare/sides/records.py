@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 Loss = Callable[[Any], Any]  # a function of what the model gives
+Options = Mapping[str, Any]  # of XLA, by the names of its switches without dashes
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,13 @@ class BackwardRequest:
 class Gradients:
     """With respect to each parameter, by name, and to each layer's output, by path, in the order of the forward pass.
 
-    Of a layer that is called more than once, all calls whose outputs have the first one's shape count together.
+    Of a layer that is called more than once, all calls whose outputs have the first one's shape count together. `loss`
+    is what was differentiated, where it is known.
     """
 
     parameters: Mapping[str, np.ndarray]
     outputs: Recording
+    loss: np.ndarray | None = None
 
 
 def is_within(path: str, scope: str) -> bool:
