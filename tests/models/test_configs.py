@@ -6,7 +6,6 @@ import inspect
 import jax
 import numpy as np
 import pytest
-from flaxformer_edu.training.description import decode
 
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.layers import Multiplied, Rotary
@@ -15,6 +14,7 @@ from flaxformer_edu.models.cnn import ConvNetConfig
 from flaxformer_edu.models.config import TransformerConfig
 from flaxformer_edu.models.course import MLPConfig
 from flaxformer_edu.models.language_id import CharRNNConfig
+from flaxformer_edu.runs.description import decode
 
 WORDS = {"alphabet": "ab", "languages": ("x", "y")}
 REQUIRED = {"vocab": 7, "source_vocab": 7, **WORDS}
