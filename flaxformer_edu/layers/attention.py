@@ -71,7 +71,7 @@ class MultiHeadAttention(nnx.Module):
         dropout: rate on the attention weights.
         qkv_bias: whether the query, key and value projections have one.
         merged_qkv: keep the three projections in one, `qkv`: the same numbers, by one matrix product instead of three.
-            It has one input, so that such a layer attends to its own sequence only.
+            That holds for self-attention: where `key` is another sequence, both are projected in full.
         output_projection: whether the heads are mixed by a last projection.
         rotary: what is done to queries and keys, by their positions, before they meet: `Rotary()`, or any function of
             the heads and the position of the first token.
@@ -115,8 +115,7 @@ class MultiHeadAttention(nnx.Module):
         """Attend from `query` to `key` (default: to itself) and gather `value` (default: `key`).
 
         `key` may also be what `keys_values` made of both. `start` is the position of the first query.
-        Raises InputError for inputs of another width or rank, for masks that do not fit, and, of a layer with merged
-        projections, for a `key` that is another sequence.
+        Raises InputError for inputs of another width or rank and for masks that do not fit.
         """
         return self.with_weights(query, key, value, mask, start=start, rngs=rngs)[0]
 
@@ -153,8 +152,6 @@ class MultiHeadAttention(nnx.Module):
             return self._turned(q, start), self._turned(k, start), v
         if isinstance(key, KeysValues):
             k, v = (rearrange(x, "batch head key dim -> batch key head dim") for x in key)
-        elif self.merged_qkv:
-            raise InputError("merged_qkv projects one sequence: hand in the query alone, or set merged_qkv=False")
         else:
             k, v = self._project_keys(query if key is None else key, value)
         check_shape("the keys", k.shape, "batch length head dim", batch=query.shape[0])

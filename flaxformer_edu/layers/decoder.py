@@ -22,7 +22,7 @@ Memory = Float[Array, "batch memory width"]
 class DecoderBlock(Block):
     """Self-attention, attention to an encoder's output (the memory), then the feed-forward network.
 
-    Raises InputError for a config with merged projections, of which attention to the memory can have none.
+    Raises InputError for a config with merged projections, which would be computed twice, for sequence and memory.
     """
 
     def __init__(self, config: BlockConfig, *, rngs: nnx.Rngs, **options: Unpack[LinearOptions]):

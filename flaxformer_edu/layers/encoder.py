@@ -27,7 +27,7 @@ class BlockConfig:
         attention weights and on the feed-forward network's hidden features.
     drop_path: rate of stochastic depth in the last block; it rises to that from 0 in the first.
     qkv_bias, output_projection: as of `MultiHeadAttention`, in every attention of a block.
-    merged_qkv: as of `MultiHeadAttention`; for encoders, as a decoder's attention to the memory has two inputs.
+    merged_qkv: as of `MultiHeadAttention`; for encoders, as merging saves nothing in attention to a memory.
     rotary: as of `MultiHeadAttention`, in attention of a sequence to itself: between its positions and those of a
         memory there is no distance.
     """

@@ -119,9 +119,11 @@ class TestMergedProjections:
             last = layer(x[:, 4:], layer.keys_values(x), mask=causal_mask(6)[4:], start=4)
             np.testing.assert_allclose(last, expected[:, 4:], atol=1e-6)
 
-    def test_are_of_one_sequence(self):
-        with pytest.raises(InputError, match="hand in the query alone"):
-            self.pair()[1](jnp.ones((1, 6, 64)), jnp.ones((1, 5, 64)))
+    def test_serve_another_sequence_too(self):
+        separate, merged = self.pair()
+        x, key, value = jax.random.normal(jax.random.key(0), (3, 2, 6, 64))
+        for inputs in ((x, key[:, :5]), (x, key, value), (x, None, value)):
+            np.testing.assert_allclose(merged(*inputs), separate(*inputs), atol=1e-6)
 
 
 def test_rotary_may_be_any_function_of_heads_and_position():
