@@ -23,8 +23,7 @@ import optax
 import tyro
 from flax import nnx
 
-from flaxformer_edu.data.arrays import ArrayDataset
-from flaxformer_edu.data.batches import Batches
+from flaxformer_edu.data.arrays import ArrayDataset, Batches
 from flaxformer_edu.models import VisionTransformer, ViTConfig
 from flaxformer_edu.training import (
     LoopConfig,

@@ -1,15 +1,22 @@
 """Data: what to read it from, and how it reaches the device.
 
 Every loader returns whole arrays, checked; `Batches` cuts them into batches that depend on nothing but (seed, step);
-`augment` normalises and augments them on the device, images by the `Pixels` of their data set.
+on the device images are normalised by the `Pixels` of their data set, and augmented by `augment`.
 
 Rooms: `image_sets` (digits, MNIST, CIFAR-10), `captions` (COCO, and drawn pictures), `words` (of five languages),
 `text` (pairs of texts, and vocabularies), `formats` (files from elsewhere); `sources` lists all sets by name.
 """
 
-from flaxformer_edu.data.arrays import ArrayDataset, Dataset, stratified_split
-from flaxformer_edu.data.augment import Pixels, cutmix, normalise, random_crop, random_flip
-from flaxformer_edu.data.batches import Batches, evaluation_batches
+from flaxformer_edu.data.arrays import (
+    ArrayDataset,
+    Batches,
+    Dataset,
+    Pixels,
+    evaluation_batches,
+    normalise,
+    stratified_split,
+)
+from flaxformer_edu.data.augment import cutmix, random_crop, random_flip
 from flaxformer_edu.data.captions.coco import load_coco
 from flaxformer_edu.data.captions.dataset import CaptionDataset, caption_dataset, decode_captions
 from flaxformer_edu.data.captions.drawn import picture_set, write_pictures

@@ -1,36 +1,9 @@
-"""Images on the device: from uint8 to floats; flipped, shifted and mixed at random. All of it for the jitted step."""
-
-from collections.abc import Sequence
-from dataclasses import dataclass
+"""Images on the device: flipped, shifted and mixed at random. Pure functions, for the jitted step."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, Shaped
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """A data set's mean and standard deviation per channel (or for all), of pixels from 0 to 1.
-
-    By default such pixels are left as they are.
-    """
-
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
-
-    def normalise(
-        self, images: Shaped[Array | np.ndarray, "batch height width channel"]
-    ) -> Float[Array, "batch height width channel"]:
-        """The images, of pixels from 0 to 255, with mean 0 and standard deviation 1."""
-        return normalise(images, self.mean, self.std)
-
-
-def normalise(
-    images: Shaped[Array | np.ndarray, "batch height width channel"], mean: Sequence[float], std: Sequence[float]
-) -> Float[Array, "batch height width channel"]:
-    """`(images / 255 - mean) / std` in float32, of pixels from 0 to 255, one mean and std per channel (or for all)."""
-    return (jnp.asarray(images, jnp.float32) / 255 - jnp.asarray(mean)) / jnp.asarray(std)
 
 
 def random_flip(

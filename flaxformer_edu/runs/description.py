@@ -59,7 +59,10 @@ def describe_model(
 
 
 def up_to_date(description: Any) -> Any:
-    """What a folder says about its run, in the words of today: folders written before a name changed stay open."""
+    """What a folder says about its run, in the words of today: folders written before a name changed stay open.
+
+    Configurations of our own models read what they were before, and fill in what they lacked.
+    """
     if isinstance(description, list):
         return [up_to_date(item) for item in description]
     if not isinstance(description, dict):
@@ -67,7 +70,10 @@ def up_to_date(description: Any) -> Any:
     renamed = {RENAMED_FIELDS.get(name, name): up_to_date(item) for name, item in description.items()}
     if renamed.get(CLASS) in MOVED_CLASSES:
         renamed[CLASS] = MOVED_CLASSES[renamed[CLASS]]
-    return renamed
+    try:
+        return encode(decode(renamed)) if CLASS in renamed else renamed
+    except InputError:  # a class that is not ours
+        return renamed
 
 
 def decode(value: Any, classes: Iterable[type] = ()) -> Any:

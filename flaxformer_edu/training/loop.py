@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jax.sharding import Mesh
+from jax.sharding import Mesh, Sharding
 from rich.console import Console
 
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models.abstract import split_model
 from flaxformer_edu.runs import Row, Run, describe_model, encode
 from flaxformer_edu.training.evaluation import EvaluateFn, Evaluation
-from flaxformer_edu.training.mesh import data_mesh, replicate, share
+from flaxformer_edu.training.mesh import batch_sharding, data_mesh, replicate
 from flaxformer_edu.training.step import Batch, LossFn, TrainState, compile_step, make_step, new_state
 
 
@@ -121,6 +121,7 @@ def fit(
     if (evaluate_fn is None) != (validation is None):
         raise InputError("evaluation needs both evaluate_fn and validation: hand in both, or neither")
     mesh = data_mesh(train.batch_size) if mesh is None else mesh
+    sharding = batch_sharding(mesh, train.batch_size, stacked=config.steps_per_call > 1)
     graphdef, params = split_model(model)
     transform = optimizer.build(config.steps)
     options = {"accumulate": config.accumulate, "clip_norm": config.clip_norm, "ema_decay": config.ema_decay}
@@ -138,7 +139,7 @@ def fit(
             described = describe_model(model, notes, best), describe_run(optimizer, train, config, settings)
             state = TrainState.from_groups(run.resume(Path(folder), state.groups, *described))
         state = replicate(state, mesh)
-        for before, after, batch in batches(train, int(state.step), config, mesh):
+        for before, after, batch in batches(train, int(state.step), config, sharding):
             state, metrics = advance(state, batch)
             run.add(after, metrics)
             evaluating = evaluate is not None and config.is_due(config.evaluate_every, before, after)
@@ -159,14 +160,13 @@ def describe_run(optimizer: OptimizerConfig, train: BatchSource, config: LoopCon
 
 
 def batches(
-    train: BatchSource, start: int, config: LoopConfig, mesh: Mesh
+    train: BatchSource, start: int, config: LoopConfig, sharding: Sharding
 ) -> Iterator[tuple[int, int, dict[str, jax.Array]]]:
-    """What each call to the device is given: the steps it starts and ends at, and its batch or batches."""
+    """What each call to the device is given: the steps it starts and ends at, and its batch, or batches stacked."""
     for first in range(start, config.steps, config.steps_per_call):
         last = min(first + config.steps_per_call, config.steps)
-        if config.steps_per_call == 1:
-            yield first, last, share(train(first), mesh)
-        else:
-            several = [train(step) for step in range(first, last)]
-            stacked = {name: np.stack([batch[name] for batch in several]) for name in several[0]}
-            yield first, last, share(stacked, mesh, stacked=True)
+        several = [train(step) for step in range(first, last)]
+        batch = several[0]
+        if config.steps_per_call > 1:
+            batch = {name: np.stack([each[name] for each in several]) for name in batch}
+        yield first, last, jax.device_put(batch, sharding)

@@ -36,15 +36,20 @@ def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
+def batch_sharding(mesh: Mesh, examples: int, name: str = "the batch", *, stacked: bool = False) -> NamedSharding:
+    """How examples are spread over the devices. `stacked` batches have an axis of steps before them.
+
+    Raises InputError where the devices cannot share so many evenly.
+    """
+    if examples % mesh.size:
+        raise InputError(
+            f"{name} has {examples} examples, which {mesh.size} devices cannot share evenly: "
+            f"choose a batch size divisible by {mesh.size}, or fewer devices"
+        )
+    return NamedSharding(mesh, PartitionSpec(None, "data") if stacked else PartitionSpec("data"))
+
+
 def share(batch: dict[str, Any], mesh: Mesh, *, stacked: bool = False) -> dict[str, jax.Array]:
     """The batch with its examples spread over the devices. `stacked` batches have an axis of steps before them."""
-    axis = 1 if stacked else 0
-    sizes = {name: np.shape(x)[axis] for name, x in batch.items()}
-    for name, size in sizes.items():
-        if size % mesh.size:
-            raise InputError(
-                f"{name} has {size} examples, which {mesh.size} devices cannot share evenly: "
-                f"choose a batch size divisible by {mesh.size}, or fewer devices"
-            )
-    spec = PartitionSpec(None, "data") if stacked else PartitionSpec("data")
-    return jax.device_put(batch, NamedSharding(mesh, spec))
+    sizes = {name: np.shape(x)[1 if stacked else 0] for name, x in batch.items()}
+    return jax.device_put(batch, {name: batch_sharding(mesh, sizes[name], name, stacked=stacked) for name in batch})

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flaxformer_edu.data import ArrayDataset, Batches, evaluation_batches, load_digits, stratified_split
-from flaxformer_edu.data.batches import permutation
+from flaxformer_edu.data.arrays import permutation
 from flaxformer_edu.errors import InputError
 
 pytestmark = pytest.mark.no_nnx

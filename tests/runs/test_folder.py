@@ -170,6 +170,18 @@ def test_differences_are_named():
     assert differences(saved, saved) == []
 
 
+def test_a_run_of_an_earlier_version_is_recognised(tmp_path):
+    """Its model's configuration lacks a field that was added since; what differs is still refused."""
+    model = VisionTransformer(replace(ViTConfig.cs231n(), layers=1, width=8, hidden=8), rngs=nnx.Rngs(0))
+    today = describe_model(model, {"classes": ["a"]})
+    before = {**today, "config": {name: value for name, value in today["config"].items() if name != "init_std"}}
+    assert before != today
+    claim_folder(tmp_path, before, {})
+    claim_folder(tmp_path, today, {})
+    with pytest.raises(InputError, match=r"config\.width: 8 in the folder, 12 now"):
+        claim_folder(tmp_path, {**today, "config": {**today["config"], "width": 12}}, {})
+
+
 def test_a_folder_belongs_to_one_run(tmp_path):
     claim_folder(tmp_path, {"config": 1}, {"seed": 0})
     claim_folder(tmp_path, {"config": 1}, {"seed": 0})

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from flaxformer_edu.data.arrays import ArrayDataset, stratified_split
-from flaxformer_edu.data.augment import Pixels
+from flaxformer_edu.data.arrays import ArrayDataset, Pixels, stratified_split
 
 DIGITS_PIXELS = Pixels(mean=(0.305,), std=(0.376,))
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from flaxformer_edu.data.arrays import ArrayDataset
-from flaxformer_edu.data.augment import Pixels
+from flaxformer_edu.data.arrays import ArrayDataset, Pixels
 from flaxformer_edu.data.formats.npz import load_npz
 from flaxformer_edu.download import RemoteFile
 from flaxformer_edu.errors import InputError
