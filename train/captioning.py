@@ -17,8 +17,7 @@ from flax import nnx
 
 from flaxformer_edu.data import CaptionDataset, Pixels, caption_dataset, load_coco, picture_set, read_images
 from flaxformer_edu.decode import bleu, check_beam, references, require_sacrebleu, word_for_word, write_captions
-from flaxformer_edu.models import CaptioningConfig, CaptioningTransformer
-from flaxformer_edu.models.vit_captioner import ViTCaptioner, ViTCaptionerConfig
+from flaxformer_edu.models import CaptioningConfig, CaptioningTransformer, ViTCaptioner, ViTCaptionerConfig
 from flaxformer_edu.training import Optimizer, captioning
 from train import recipe
 

@@ -20,8 +20,7 @@ from flaxformer_edu.data import load_coco
 from flaxformer_edu.decode import write_captions
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.files import write_json
-from flaxformer_edu.models import CaptioningTransformer
-from flaxformer_edu.models.vit_captioner import ViTCaptioner
+from flaxformer_edu.models import CaptioningTransformer, ViTCaptioner
 
 
 def caption(

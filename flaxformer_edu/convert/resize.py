@@ -9,9 +9,9 @@ from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float
 
+from flaxformer_edu.convert.resampling import resample
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.layers import LearnedPositions, SinusoidalPositions, SinusoidalPositions2D
-from flaxformer_edu.layers.resampling import resample
 from flaxformer_edu.models import VisionTransformer
 
 Convention = Literal["antialiased", "plain", "linear"]

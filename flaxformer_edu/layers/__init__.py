@@ -2,23 +2,22 @@
 
 from flaxformer_edu.layers.attention import KeysValues, MultiHeadAttention, Turn, dot_product_attention
 from flaxformer_edu.layers.attention_maps import attention_rollout, patch_shares
+from flaxformer_edu.layers.convolution import ConvStem
 from flaxformer_edu.layers.decoder import Cache, Decoder, DecoderBlock
 from flaxformer_edu.layers.dropout import MaskSource, Randomness, RecordedMasks, drop_path, dropout, hashed_mask
-from flaxformer_edu.layers.encoder import Block, BlockConfig, Encoder, EncoderBlock
-from flaxformer_edu.layers.feed_forward import ACTIVATIONS, FeedForward
-from flaxformer_edu.layers.masks import Mask, causal_mask, padding_mask
-from flaxformer_edu.layers.options import LinearOptions, layer_norm
-from flaxformer_edu.layers.patches import ConvStem, PatchEmbedding, patchify
-from flaxformer_edu.layers.positions import (
+from flaxformer_edu.layers.embedding import (
     LearnedPositions,
-    Multiplied,
+    PatchEmbedding,
     Position,
-    Rotary,
     SinusoidalPositions,
     SinusoidalPositions2D,
-    apply_rope,
+    patchify,
     sinusoidal_positions,
 )
+from flaxformer_edu.layers.encoder import ACTIVATIONS, Block, BlockConfig, Encoder, EncoderBlock, FeedForward
+from flaxformer_edu.layers.masks import Mask, causal_mask, padding_mask
+from flaxformer_edu.layers.options import LinearOptions, layer_norm
+from flaxformer_edu.layers.rotary import Multiplied, Rotary, apply_rope
 
 __all__ = [
     "ACTIVATIONS",

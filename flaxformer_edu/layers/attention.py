@@ -12,9 +12,9 @@ from jaxtyping import Array, Float
 
 from flaxformer_edu.errors import InputError, check_shape
 from flaxformer_edu.layers.dropout import Randomness, dropout
+from flaxformer_edu.layers.embedding import Position
 from flaxformer_edu.layers.masks import Mask, check_mask
 from flaxformer_edu.layers.options import LinearOptions
-from flaxformer_edu.layers.positions import Position
 
 Heads = Float[Array, "batch length head dim"]
 Turn = Callable[[Heads, Position], Heads]  # changes queries and keys by their positions: start, start + 1, ...

@@ -1,8 +1,11 @@
 """Encoder blocks and stacks of them; and what every block has, an encoder's or a decoder's."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, Unpack
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
@@ -10,11 +13,15 @@ from jaxtyping import Array, Float
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.layers.attention import MultiHeadAttention, Turn
 from flaxformer_edu.layers.dropout import Randomness, drop_path, dropout
-from flaxformer_edu.layers.feed_forward import FeedForward
 from flaxformer_edu.layers.masks import Mask
 from flaxformer_edu.layers.options import LinearOptions, layer_norm
 
 Tokens = Float[Array, "batch length width"]
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "relu": jax.nn.relu,
+    "gelu": partial(jax.nn.gelu, approximate=False),  # exact, as in PyTorch
+    "gelu_tanh": partial(jax.nn.gelu, approximate=True),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +63,39 @@ class BlockConfig:
         if self.drop_path == 0:
             return [self] * layers
         return [replace(self, drop_path=self.drop_path * i / max(1, layers - 1)) for i in range(layers)]
+
+
+class FeedForward(nnx.Module):
+    """Two linear maps with an activation between them, applied to each position (Vaswani et al. 2017, equation 2).
+
+    Args:
+        hidden: features between the two maps.
+        activation: "gelu" (exact: x Phi(x)), "gelu_tanh" (its approximation) or "relu".
+        dropout: rate after the activation.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        hidden: int,
+        *,
+        activation: str = "gelu",
+        dropout: float = 0.0,
+        rngs: nnx.Rngs,
+        **options: Unpack[LinearOptions],
+    ):
+        if activation not in ACTIVATIONS:
+            raise InputError(f"unknown activation {activation!r}: choose one of {', '.join(ACTIVATIONS)}")
+        self.activation, self.dropout = activation, dropout
+        self.up = nnx.Linear(width, hidden, rngs=rngs, **options)
+        self.down = nnx.Linear(hidden, width, rngs=rngs, **options)
+
+    def __call__(
+        self, x: Float[Array, "*batch width"], *, rngs: Randomness | None = None
+    ) -> Float[Array, "*batch width"]:
+        """down(dropout(activation(up(x))))."""
+        h = ACTIVATIONS[self.activation](self.up(x))
+        return self.down(dropout(h, self.dropout, rngs))
 
 
 class Block(nnx.Module):

@@ -1,6 +1,5 @@
 """The Vision Transformer: an image as a sequence of patches."""
 
-from collections.abc import Callable
 from typing import Unpack
 
 import jax.numpy as jnp
@@ -37,7 +36,8 @@ class VisionTransformer(nnx.Module):
 
     def __init__(self, config: ViTConfig, *, rngs: nnx.Rngs, **options: Unpack[LinearOptions]):
         options = {"kernel_init": config.kernel_init, **options}
-        self.config = c = config
+        self.config, self.prefix, self.patches_only = config, config.prefix, config.positions_of_patches_only
+        c = config
         self.patch_embedding = STEMS[c.stem](c.patch_size, c.channels, c.width, rngs=rngs, **options)
 
         self.class_token = _token(c.width, rngs=rngs, **options) if c.class_token else None
@@ -69,12 +69,8 @@ class VisionTransformer(nnx.Module):
 
     def pool(self, tokens: Float[Array, "batch length width"]) -> Float[Array, "batch pooled"]:
         """What is classified, of all that the encoder gives."""
-        pools: dict[str, Callable[[Array], list[Array]]] = {
-            "class": lambda x: [x[:, 0]],
-            "mean": lambda x: [x[:, self.config.prefix :].mean(axis=1)],
-            "both": lambda x: [x[:, 0], x[:, self.config.prefix :].mean(axis=1)],
-        }
-        x = jnp.concatenate(pools[self.config.pooling](tokens), axis=-1)
+        first, mean = tokens[:, 0], tokens[:, self.prefix :].mean(axis=1)
+        x = {"class": first, "mean": mean, "both": jnp.concatenate([first, mean], axis=-1)}[self.config.pooling]
         return x if self.norm is None else self.norm(x)
 
     def tokens(self, images: Images, *, rngs: Randomness | None = None) -> Float[Array, "batch length width"]:
@@ -87,7 +83,7 @@ class VisionTransformer(nnx.Module):
         size = c.image_size
         check_shape("images", images.shape, "batch height width channel", height=size, width=size, channel=c.channels)
         x = self.patch_embedding(images)
-        x = self._prepend(self._locate(x)) if c.positions_of_patches_only else self._locate(self._prepend(x))
+        x = self._prepend(self._locate(x)) if self.patches_only else self._locate(self._prepend(x))
         return dropout(x, c.dropout, rngs)
 
     def _locate(self, x: Float[Array, "batch length width"]) -> Float[Array, "batch length width"]:

@@ -8,8 +8,14 @@ from PIL import Image
 from flaxformer_edu.commands.explain import explain, position_vectors
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.layers import sinusoidal_positions
-from flaxformer_edu.models import CaptioningConfig, CaptioningTransformer, VisionTransformer, ViTConfig
-from flaxformer_edu.models.vit_captioner import ViTCaptioner, ViTCaptionerConfig
+from flaxformer_edu.models import (
+    CaptioningConfig,
+    CaptioningTransformer,
+    VisionTransformer,
+    ViTCaptioner,
+    ViTCaptionerConfig,
+    ViTConfig,
+)
 from flaxformer_edu.runs import save_model
 
 WORDS = ("<NULL>", "<START>", "<END>", "<UNK>", "a", "red", "ball")

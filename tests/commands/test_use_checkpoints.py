@@ -11,8 +11,14 @@ from flaxformer_edu.commands.caption import caption
 from flaxformer_edu.commands.classify import classify
 from flaxformer_edu.data import write_pictures
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.models import CaptioningConfig, CaptioningTransformer, VisionTransformer, ViTConfig
-from flaxformer_edu.models.vit_captioner import ViTCaptioner, ViTCaptionerConfig
+from flaxformer_edu.models import (
+    CaptioningConfig,
+    CaptioningTransformer,
+    VisionTransformer,
+    ViTCaptioner,
+    ViTCaptionerConfig,
+    ViTConfig,
+)
 from flaxformer_edu.runs import save_model
 
 WORDS = ("<NULL>", "<START>", "<END>", "<UNK>", "a", "red", "ball")

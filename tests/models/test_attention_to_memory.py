@@ -6,8 +6,7 @@ import pytest
 from flax import nnx
 
 from flaxformer_edu.layers import attention
-from flaxformer_edu.models import CaptioningConfig, CaptioningTransformer
-from flaxformer_edu.models.vit_captioner import ViTCaptioner, ViTCaptionerConfig
+from flaxformer_edu.models import CaptioningConfig, CaptioningTransformer, ViTCaptioner, ViTCaptionerConfig
 
 CAPTIONS = np.array([[1, 4, 5, 2], [1, 6, 2, 0]])
 

@@ -10,9 +10,8 @@ from flax import nnx
 
 from flaxformer_edu import decode
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.layers.patches import ConvStem
-from flaxformer_edu.models import VisionTransformer, ViTConfig
-from flaxformer_edu.models.vit_captioner import ViTCaptioner, ViTCaptionerConfig
+from flaxformer_edu.layers import ConvStem
+from flaxformer_edu.models import VisionTransformer, ViTCaptioner, ViTCaptionerConfig, ViTConfig
 from flaxformer_edu.runs import open_model, save_model
 
 CONFIG = ViTCaptionerConfig.small(vocab=9, image_size=16, patch_size=4, max_length=5)

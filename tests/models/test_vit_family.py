@@ -8,8 +8,7 @@ from flax import nnx
 
 from flaxformer_edu import convert
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.layers import drop_path, sinusoidal_positions
-from flaxformer_edu.layers.positions import SinusoidalPositions2D
+from flaxformer_edu.layers import SinusoidalPositions2D, drop_path, sinusoidal_positions
 from flaxformer_edu.models import VisionTransformer, ViTConfig
 
 SIZES = {"image_size": 8, "patch_size": 4, "channels": 3, "width": 8, "layers": 3, "heads": 2, "hidden": 12}

@@ -10,7 +10,7 @@ import pytest
 from flaxformer_edu.data import CaptionDataset
 from flaxformer_edu.decode import bleu, references, word_for_word, write_captions
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.models.vit_captioner import ViTCaptioner
+from flaxformer_edu.models import ViTCaptioner
 from flaxformer_edu.runs import open_model, read_rows
 from train import captioning
 

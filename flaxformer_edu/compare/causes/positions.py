@@ -14,9 +14,9 @@ from jaxtyping import Float
 
 from flaxformer_edu.compare.causes.trial import Case, Trial
 from flaxformer_edu.compare.rows import TOLERANCES
+from flaxformer_edu.convert.resampling import Grid, Matrix, along_both, matrix, resample
 from flaxformer_edu.convert.rules import Match, Shapes
 from flaxformer_edu.layers import LearnedPositions
-from flaxformer_edu.layers.resampling import Grid, Matrix, along_both, matrix, resample
 
 Table = Float[np.ndarray, "length width"]
 ROUNDED = TOLERANCES["float32"]  # timm resamples in it, whatever the model computes in
