@@ -18,7 +18,7 @@ from flaxformer_edu.models import VisionTransformer, ViTConfig
 from flaxformer_edu.models.cnn import ConvNet, ConvNetConfig
 from flaxformer_edu.training import Optimizer, classification
 from train import recipe
-from train.vit import SOURCES
+from train.image_sets import SOURCES
 
 ADAMW = Optimizer(name="adamw", weight_decay=0.05, schedule="cosine", decay="weights")
 

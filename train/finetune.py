@@ -21,7 +21,7 @@ from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import VisionTransformer
 from flaxformer_edu.training import LayerWise, Optimizer, classification, with_new_head
 from train import recipe
-from train.vit import SOURCES
+from train.image_sets import SOURCES
 
 ADAMW = Optimizer(name="adamw", learning_rate=3e-4, weight_decay=0.05, schedule="cosine")
 PRESET = recipe.Preset(optimizer=ADAMW, epochs=3, batch_size=64)  # whatever the model

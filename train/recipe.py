@@ -20,8 +20,7 @@ from tyro.conf import arg
 from flaxformer_edu.data import Batches, Dataset, evaluation_batches
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.files import write_json
-from flaxformer_edu.training import LoopConfig, Optimizer, Task, TrainResult, fit, use_devices
-from flaxformer_edu.training.loop import OptimizerConfig
+from flaxformer_edu.training import LoopConfig, Optimizer, OptimizerConfig, Task, TrainResult, fit, use_devices
 
 # Options that change nothing about the trained model: a run may be resumed with others.
 FREE_OPTIONS = ("data", "out", "devices", "json", "tensorboard", "beam")

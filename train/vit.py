@@ -12,26 +12,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
-import jax
 import numpy as np
 from flax import nnx
 from jaxtyping import Array
 
-from flaxformer_edu.data import (
-    ArrayDataset,
-    Pixels,
-    load_cifar10,
-    load_digits,
-    load_mnist,
-    random_crop,
-    random_flip,
-)
+from flaxformer_edu.data import Pixels
 from flaxformer_edu.models import VisionTransformer, ViTConfig
 from flaxformer_edu.training import Optimizer, Task, accuracy, classification, cross_entropy
 from train import recipe
+from train.image_sets import SOURCES, Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,27 +65,6 @@ PRESETS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
-    """A data set, and whether an image and its mirror image are alike."""
-
-    load: Callable[[Path | None], dict[str, ArrayDataset]]
-    preset: str
-    mirror: bool = False
-
-    def augment(self, key: jax.Array, images: jax.Array) -> jax.Array:
-        """Shift each image by up to an eighth of its size, and mirror it if that makes sense."""
-        images = random_crop(key, images, padding=images.shape[1] // 8)
-        return random_flip(jax.random.fold_in(key, 1), images) if self.mirror else images
-
-
-SOURCES = {
-    "cifar10": Source(load=load_cifar10, preset="cs231n", mirror=True),
-    "mnist": Source(load=load_mnist, preset="mnist"),
-    "digits": Source(load=lambda _: load_digits(), preset="digits"),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
 class Config(recipe.RecipeConfig):
     """The command line."""
 
@@ -117,14 +87,10 @@ def task_of(preset: Preset, source: Source, pixels: Pixels) -> Task:
         loss = cross_entropy(logits, batch["labels"], label_smoothing=preset.label_smoothing).mean()
         return loss, {"accuracy": accuracy(logits, batch["labels"]).mean()}
 
-    def evaluate_fn(model: Any, batch: dict[str, Array]) -> dict[str, Array]:
-        logits = model(pixels.normalise(batch["images"]))
-        return {"loss": cross_entropy(logits, batch["labels"]), "accuracy": accuracy(logits, batch["labels"])}
-
-    if preset.mixed:  # CutMix, where two labels count
-        options = {"augment": source.augment if preset.augment else None, "label_smoothing": preset.label_smoothing}
-        return classification(prepare=pixels.normalise, mixed=True, **options)
-    return Task(loss_fn, evaluate_fn)
+    augment = source.augment if preset.augment else None
+    options = {"augment": augment, "mixed": preset.mixed, "label_smoothing": preset.label_smoothing}
+    task = classification(prepare=pixels.normalise, **options)
+    return task if preset.mixed else Task(loss_fn, task.evaluate_fn)  # in CutMix two labels count
 
 
 def run(config: Config) -> int:

@@ -90,20 +90,6 @@ class ArrayDataset:
         return {key: array[indexes] for key, array in self.arrays.items()}
 
 
-def stratified_split(
-    labels: Integer[np.ndarray, "examples"], held_out: float, seed: int
-) -> tuple[Integer[np.ndarray, "kept"], Integer[np.ndarray, "held"]]:
-    """Indexes of two parts with the same share of each class: the kept ones and a random part `held_out` of each."""
-    if not 0 < held_out < 1:
-        raise InputError(f"held_out is {held_out}, expected a share between 0 and 1")
-    order = np.random.default_rng(seed).permutation(len(labels))
-    held = np.zeros(len(labels), dtype=bool)
-    for label in np.unique(labels):
-        members = order[labels[order] == label]
-        held[members[: round(held_out * len(members))]] = True
-    return np.flatnonzero(~held), np.flatnonzero(held)
-
-
 class Batches:
     """Training batches of a data set, shuffled afresh every epoch: `batches(step)` is a dict of arrays.
 

@@ -4,7 +4,7 @@ from flaxformer_edu.layers.attention import KeysValues, MultiHeadAttention, Turn
 from flaxformer_edu.layers.attention_maps import attention_rollout, patch_shares
 from flaxformer_edu.layers.convolution import ConvStem
 from flaxformer_edu.layers.decoder import Cache, Decoder, DecoderBlock
-from flaxformer_edu.layers.dropout import MaskSource, Randomness, RecordedMasks, drop_path, dropout, hashed_mask
+from flaxformer_edu.layers.dropout import MaskSource, Randomness, drop_path, dropout, hashed_mask
 from flaxformer_edu.layers.embedding import (
     LearnedPositions,
     PatchEmbedding,
@@ -15,7 +15,7 @@ from flaxformer_edu.layers.embedding import (
     sinusoidal_positions,
 )
 from flaxformer_edu.layers.encoder import ACTIVATIONS, Block, BlockConfig, Encoder, EncoderBlock, FeedForward
-from flaxformer_edu.layers.masks import Mask, causal_mask, padding_mask
+from flaxformer_edu.layers.masks import Mask, RecordedMasks, causal_mask, padding_mask
 from flaxformer_edu.layers.options import LinearOptions, layer_norm
 from flaxformer_edu.layers.rotary import Multiplied, Rotary, apply_rope
 

@@ -5,7 +5,6 @@ anything else is a `MaskSource`, which hands out the masks itself, one per call,
 """
 
 import math
-from collections.abc import Iterable, Iterator
 from typing import Protocol, runtime_checkable
 
 import jax
@@ -74,26 +73,3 @@ def _avalanche(bits: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
     bits = (bits ^ (bits >> 16)) * jnp.uint32(0x7FEB352D)
     bits = (bits ^ (bits >> 15)) * jnp.uint32(0x846CA68B)
     return bits ^ (bits >> 16)
-
-
-class RecordedMasks:
-    """Replays masks, one per call, in the order of the model's calls: PyTorch's, say, so that both sides drop the same.
-
-    Raises InputError where the model asks for another shape than the next mask has, or for more masks than there are.
-    """
-
-    def __init__(self, masks: Iterable[Mask]):
-        self._masks: Iterator[tuple[int, Mask]] = enumerate(masks)
-
-    def keep(self, shape: tuple[int, ...], probability: float) -> Mask:
-        """The next recorded mask; `probability` played its part when it was drawn."""
-        del probability
-        index, mask = next(self._masks, (None, None))
-        if mask is None:
-            raise InputError(f"the model asks for one more dropout mask, of shape {shape}, but the recording has ended")
-        if mask.shape != shape:
-            raise InputError(
-                f"dropout mask {index} has shape {mask.shape}, the model asks for {shape}: "
-                "is their order different, or the input?"
-            )
-        return mask

@@ -1,4 +1,6 @@
-"""Attention masks: boolean, True = attend, broadcastable to `batch head query key`."""
+"""Masks, all boolean: of attention, True = attend, broadcastable to `batch head query key`; of dropout, True = keep."""
+
+from collections.abc import Iterable, Iterator
 
 import jax.numpy as jnp
 import numpy as np
@@ -34,3 +36,26 @@ def check_mask(mask: Mask, scores: tuple[int, ...]) -> None:
             f"mask has shape {mask.shape}, expected (query, key) or (batch, head, query, key) = {scores}, where any "
             "axis may be 1; for a different mask per batch element write mask[:, None]"
         )
+
+
+class RecordedMasks:
+    """Replays masks, one per call, in the order of the model's calls: PyTorch's, say, so that both sides drop the same.
+
+    Raises InputError where the model asks for another shape than the next mask has, or for more masks than there are.
+    """
+
+    def __init__(self, masks: Iterable[Mask]):
+        self._masks: Iterator[tuple[int, Mask]] = enumerate(masks)
+
+    def keep(self, shape: tuple[int, ...], probability: float) -> Mask:
+        """The next recorded mask; `probability` played its part when it was drawn."""
+        del probability
+        index, mask = next(self._masks, (None, None))
+        if mask is None:
+            raise InputError(f"the model asks for one more dropout mask, of shape {shape}, but the recording has ended")
+        if mask.shape != shape:
+            raise InputError(
+                f"dropout mask {index} has shape {mask.shape}, the model asks for {shape}: "
+                "is their order different, or the input?"
+            )
+        return mask

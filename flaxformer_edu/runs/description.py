@@ -15,7 +15,6 @@ MODELS, LAYERS = "flaxformer_edu.models", "flaxformer_edu.layers"
 CLASS, DTYPE = "$class", "$dtype"
 RENAMED_FIELDS = {"optimiser": "optimizer"}
 MOVED_CLASSES = {
-    "flaxformer_edu.training.config:LoopConfig": "flaxformer_edu.training.loop:LoopConfig",
     "flaxformer_edu.training.optimisers:Optimiser": "flaxformer_edu.training.optimizers:Optimizer",
 }
 

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from flaxformer_edu.runs.tensorboard import TensorBoard
 IN_FLIGHT = 4  # calls the device may be behind the host
 FETCH_SECONDS = 0.5
 Row = dict[str, Any]
+Show = Callable[[Row], None] | None
 
 
 class DivergedError(InputError):
@@ -28,27 +30,26 @@ class MetricsLog:
     A step's metrics stay on the device until some later calls are done, so that it never waits for the host.
     """
 
-    def __init__(self, path: Path | None = None, *, step: int = 0, board: TensorBoard | None = None):
-        """Go on from `step`: later rows of the file, written before the run was stopped, will be written again."""
+    def __init__(self, path: Path | None = None, *, step: int = 0, board: TensorBoard | None = None, show: Show = None):
+        """Go on from `step`: later rows of the file will be written again. `show` is called with each latest row."""
         self.rows: list[Row] = []
         self._pending: list[tuple[int, dict[str, jax.Array]]] = []
         self._fetched = time.monotonic()
         self._file = None
         self._board = board
+        self._show = show
         if path is not None:
             self.rows, size = read_rows(path, step)
             self._file = path.open("ab")
             self._file.truncate(size)
 
-    def add(self, step: int, metrics: dict[str, jax.Array]) -> bool:
-        """Note a call's metrics, of the step or steps that end with `step`; True where earlier ones were fetched."""
+    def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
+        """Note the metrics of the step, or steps, that end with `step`. They are fetched when they are long there."""
         self._pending.append((step, metrics))
         if len(self._pending) > IN_FLIGHT:
             jax.block_until_ready(self._pending[-1 - IN_FLIGHT][1])
-        if time.monotonic() - self._fetched < FETCH_SECONDS or len(self._pending) <= IN_FLIGHT:
-            return False
-        self.fetch(keep=IN_FLIGHT)
-        return True
+        if time.monotonic() - self._fetched >= FETCH_SECONDS and len(self._pending) > IN_FLIGHT:
+            self.fetch(keep=IN_FLIGHT)
 
     def fetch(self, *, keep: int = 0) -> None:
         """Write the rows of all calls but the last `keep`. Raises DivergedError at the first one not finite."""
@@ -63,6 +64,8 @@ class MetricsLog:
                 others = {name: float(values[i]) for name, values in columns.items()}
                 self.write({"step": row_step, "loss": float(losses[i]), **others})
         self._fetched = time.monotonic()
+        if self._show is not None and self.rows:
+            self._show(self.rows[-1])
 
     def write(self, row: Row) -> None:
         """Add one row."""

@@ -36,12 +36,12 @@ class Run:
         console: Console | None = None,
     ):
         self.folder: Path | None = None
-        self.log = MetricsLog()
         self.progress = TrainingProgress(steps, batch_size, console)
+        self.log = MetricsLog(show=self.progress.update)
         self._best: dict[str, Any] = {"metric": metric, "best_is": best_is}
         self._tensorboard = tensorboard
         self._checkpoints: Checkpoints | None = None
-        self._stop = StopRequest()
+        self.stop = StopRequest()
         self._open = ExitStack()
 
     def __enter__(self) -> "Run":
@@ -69,11 +69,6 @@ class Run:
         """As measured: compilation, evaluation and checkpoints left out; None before it is known."""
         return self.progress.rate
 
-    @property
-    def stopping(self) -> bool:
-        """Whether SIGTERM or Ctrl-C asked for an end: `save` then leaves the program."""
-        return self._stop.signal is not None
-
     def resume(
         self, folder: Path, groups: dict[str, PyTree], model: dict[str, Any], run: dict[str, Any]
     ) -> dict[str, PyTree]:
@@ -89,20 +84,11 @@ class Run:
             groups = self._checkpoints.restore(groups, step)
         step = step or 0
         board = TensorBoard(folder, step=step) if self._tensorboard else None
-        self.log = self._open.enter_context(MetricsLog(folder / METRICS_FILE, step=step, board=board))
+        log = MetricsLog(folder / METRICS_FILE, step=step, board=board, show=self.progress.update)
+        self.log = self._open.enter_context(log)
         self.progress.start_at(step)
-        self._stop = self._open.enter_context(stop_request())
+        self.stop = self._open.enter_context(stop_request())
         return groups
-
-    def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
-        """Note the metrics of the step, or steps, that end with `step`. They are fetched when they are long there."""
-        if self.log.add(step, metrics):
-            self.progress.update(self.rows[-1])
-
-    def fetch(self) -> None:
-        """Wait for all metrics. Raises DivergedError where a loss is not finite."""
-        self.log.fetch()
-        self.progress.update(self.rows[-1])
 
     def save(self, step: int, groups: dict[str, PyTree], averages: dict[str, float] | None = None) -> None:
         """Note the averages of an evaluation, and write a checkpoint if there is a folder; leave if asked to stop.
@@ -118,9 +104,9 @@ class Run:
             self.log.flush()
             self._checkpoints.save(step, groups, averages)
         self.progress.skip_time()
-        if self.stopping:
+        if self.stop.signal is not None:
             self.progress.say(f"stopped after step {step}, which is saved in {self.folder}: the same call resumes it")
-            self._stop.leave()
+            self.stop.leave()
 
 
 @jax.jit

@@ -8,28 +8,20 @@
     result = fit(model, loss_fn, optimizer, train, LoopConfig(steps=500), folder="runs/mine")
     model, notes = open_model("runs/mine")              # of flaxformer_edu.runs
 
-`step` holds what a step computes, `loop` what surrounds it, `tasks` the losses.
+`step` holds what a step computes, `loop` what surrounds it, `tasks` and `losses` what is minimised.
 """
 
 from flaxformer_edu.models.abstract import split_model
 from flaxformer_edu.runs import DivergedError
+from flaxformer_edu.training.config import BatchSource, LoopConfig, OptimizerConfig
 from flaxformer_edu.training.evaluation import Evaluation
 from flaxformer_edu.training.fine_tuning import LayerWise, with_new_head
-from flaxformer_edu.training.loop import BatchSource, LoopConfig, TrainResult, fit
+from flaxformer_edu.training.loop import TrainResult, fit
+from flaxformer_edu.training.losses import accuracy, captioning_loss, cross_entropy, translation_loss, word_accuracy
 from flaxformer_edu.training.mesh import data_mesh, replicate, share, use_devices
 from flaxformer_edu.training.optimizers import Optimizer
 from flaxformer_edu.training.step import TrainState, compile_step, make_step, new_state
-from flaxformer_edu.training.tasks import (
-    Task,
-    accuracy,
-    captioning,
-    captioning_loss,
-    classification,
-    cross_entropy,
-    translation,
-    translation_loss,
-    word_accuracy,
-)
+from flaxformer_edu.training.tasks import Task, captioning, classification, translation
 
 __all__ = [
     "BatchSource",
@@ -38,6 +30,7 @@ __all__ = [
     "LayerWise",
     "LoopConfig",
     "Optimizer",
+    "OptimizerConfig",
     "Task",
     "TrainResult",
     "TrainState",

@@ -3,12 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 from jax.sharding import Mesh, Sharding
 from rich.console import Console
@@ -16,66 +15,10 @@ from rich.console import Console
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models.abstract import split_model
 from flaxformer_edu.runs import Row, Run, describe_model, encode
+from flaxformer_edu.training.config import BatchSource, LoopConfig, OptimizerConfig
 from flaxformer_edu.training.evaluation import EvaluateFn, Evaluation
 from flaxformer_edu.training.mesh import batch_sharding, data_mesh, replicate
 from flaxformer_edu.training.step import Batch, LossFn, TrainState, compile_step, make_step, new_state
-
-
-@runtime_checkable
-class BatchSource(Protocol):
-    """Training batches as a pure function of the step. The arrays handed out are not written to afterwards."""
-
-    batch_size: int
-    steps_per_epoch: int
-
-    def __call__(self, step: int) -> dict[str, np.ndarray]:
-        """The batch of step 0, 1, 2, ..., counted over all epochs."""
-        ...
-
-
-@runtime_checkable
-class OptimizerConfig(Protocol):
-    """A dataclass that describes an optimizer: `Optimizer`, or your own."""
-
-    def build(self, steps: int) -> optax.GradientTransformation:
-        """The optimizer for a run of that many steps."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoopConfig:
-    """The settings of `fit`.
-
-    steps: the number of updates.
-    seed: what dropout and augmentation are drawn from, together with the step.
-    evaluate_every, save_every: in steps; None for at the end only. A checkpoint is also written after every evaluation.
-    steps_per_call: how many steps one call to the device works through; above 1 where a step takes less than 2 ms.
-    accumulate: how many parts a batch is cut into to save memory.
-    clip_norm: the largest global norm of the gradient; None for no limit.
-    ema_decay: the decay of the parameters' moving average, which is then evaluated and used; None for none.
-    best_metric, best_is: which checkpoint counts as the best.
-    """
-
-    steps: int
-    seed: int = 0
-    evaluate_every: int | None = None
-    save_every: int | None = None
-    steps_per_call: int = 1
-    accumulate: int = 1
-    clip_norm: float | None = None
-    ema_decay: float | None = None
-    best_metric: str = "loss"
-    best_is: Literal["lowest", "highest"] = "lowest"
-
-    def __post_init__(self):
-        for name in ("steps", "evaluate_every", "save_every", "steps_per_call", "accumulate"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name} is {value}, expected 1 or more")
-
-    def is_due(self, every: int | None, before: int, after: int) -> bool:
-        """Whether the steps from `before` to `after` passed a multiple of `every`, or reached the end."""
-        return after == self.steps or (every is not None and before // every < after // every)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,16 +84,22 @@ def fit(
         state = replicate(state, mesh)
         for before, after, batch in batches(train, int(state.step), config, sharding):
             state, metrics = advance(state, batch)
-            run.add(after, metrics)
-            evaluating = evaluate is not None and config.is_due(config.evaluate_every, before, after)
-            if evaluating or run.stopping or config.is_due(config.save_every, before, after):
-                run.fetch()
+            run.log.add(after, metrics)
+            ended = after == config.steps
+            evaluating = evaluate is not None and (ended or is_due(config.evaluate_every, before, after))
+            if evaluating or ended or run.stop.signal is not None or is_due(config.save_every, before, after):
+                run.log.fetch()
                 averages = evaluate(state.best_params) if evaluate is not None and evaluating else None
                 run.save(after, state.groups, averages)
 
     host_params = jax.device_get(state.best_params)
     trained = nnx.merge(graphdef, jax.tree.map(jnp.asarray, host_params))
     return TrainResult(model=trained, state=state, rows=run.rows, examples_per_second=run.examples_per_second)
+
+
+def is_due(every: int | None, before: int, after: int) -> bool:
+    """Whether the steps from `before` to `after` passed a multiple of `every`."""
+    return every is not None and before // every < after // every
 
 
 def describe_run(optimizer: OptimizerConfig, train: BatchSource, config: LoopConfig, settings: Any) -> dict[str, Any]:

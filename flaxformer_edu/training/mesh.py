@@ -1,11 +1,13 @@
-"""Where the work is done: one device and many run the same code, each on its share of the batch."""
+"""How a batch is divided: among devices, which all run the same code, and into parts, one after the other."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import PyTree
+from jaxtyping import Array, Key, PyTree
 
 from flaxformer_edu.errors import InputError
 
@@ -53,3 +55,30 @@ def share(batch: dict[str, Any], mesh: Mesh, *, stacked: bool = False) -> dict[s
     """The batch with its examples spread over the devices. `stacked` batches have an axis of steps before them."""
     sizes = {name: np.shape(x)[1 if stacked else 0] for name, x in batch.items()}
     return jax.device_put(batch, {name: batch_sharding(mesh, sizes[name], name, stacked=stacked) for name in batch})
+
+
+def mean_over_parts(loss_and_gradients: Callable[..., Any], parts: int) -> Callable[..., Any]:
+    """The same function computed on `parts` equal parts of the batch one after the other, and averaged.
+
+    Part i takes every `parts`-th example from the i-th on, so that on several devices each cuts up its own examples.
+    """
+
+    def averaged(params: PyTree, batch: PyTree, key: Key[Array, ""]) -> PyTree:
+        def add_part(total: PyTree, part: tuple[PyTree, Key[Array, ""]]) -> tuple[PyTree, None]:
+            return jax.tree.map(jnp.add, total, loss_and_gradients(params, *part)), None
+
+        inputs = (jax.tree.map(cut, batch), jax.random.split(key, parts))
+        first = jax.tree.map(lambda x: x[0], inputs)
+        zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(loss_and_gradients, params, *first))
+        total, _ = jax.lax.scan(add_part, zeros, inputs)
+        return jax.tree.map(lambda x: x / parts, total)
+
+    def cut(x: Array) -> Array:
+        if x.shape[0] % parts:
+            raise InputError(
+                f"a batch of {x.shape[0]} cannot be cut into {parts} equal parts: "
+                "choose a batch size that accumulate divides"
+            )
+        return x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
+
+    return averaged

@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, Key, PyTree, UInt32
 
 from flaxformer_edu.errors import InputError
+from flaxformer_edu.training.mesh import mean_over_parts
 
 Params = dict[Any, Any]  # nested, as the model: {"head": {"kernel": array, "bias": array}, "blocks": {0: ...}}
 Batch = dict[str, Any]
@@ -116,33 +117,6 @@ def make_step(
         return replace(state, step=state.step + 1, params=params, optimizer=memory, average=average), metrics
 
     return step
-
-
-def mean_over_parts(loss_and_gradients: Callable[..., Any], parts: int) -> Callable[..., Any]:
-    """The same function computed on `parts` equal parts of the batch one after the other, and averaged.
-
-    Part i takes every `parts`-th example from the i-th on, so that on several devices each cuts up its own examples.
-    """
-
-    def averaged(params: Params, batch: Batch, key: Key[Array, ""]) -> tuple[Metrics, Params]:
-        def add_part(total: PyTree, part: tuple[Batch, Key[Array, ""]]) -> tuple[PyTree, None]:
-            return jax.tree.map(jnp.add, total, loss_and_gradients(params, *part)), None
-
-        inputs = (jax.tree.map(cut, batch), jax.random.split(key, parts))
-        first = jax.tree.map(lambda x: x[0], inputs)
-        zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(loss_and_gradients, params, *first))
-        total, _ = jax.lax.scan(add_part, zeros, inputs)
-        return jax.tree.map(lambda x: x / parts, total)
-
-    def cut(x: Array) -> Array:
-        if x.shape[0] % parts:
-            raise InputError(
-                f"a batch of {x.shape[0]} cannot be cut into {parts} equal parts: "
-                "choose a batch size that accumulate divides"
-            )
-        return x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
-
-    return averaged
 
 
 def moving_average(average: PyTree, params: PyTree, decay: float, step: Int[Array, ""]) -> PyTree:

@@ -1,8 +1,10 @@
 """The 1,797 handwritten digits that come with scikit-learn: real data without a download."""
 
 import numpy as np
+from jaxtyping import Integer
 
-from flaxformer_edu.data.arrays import ArrayDataset, Pixels, stratified_split
+from flaxformer_edu.data.arrays import ArrayDataset, Pixels
+from flaxformer_edu.errors import InputError
 
 DIGITS_PIXELS = Pixels(mean=(0.305,), std=(0.376,))
 
@@ -28,3 +30,17 @@ def load_digits(held_out: float = 0.2, seed: int = 0) -> dict[str, ArrayDataset]
         )
         for split, chosen in (("train", train), ("test", test))
     }
+
+
+def stratified_split(
+    labels: Integer[np.ndarray, "examples"], held_out: float, seed: int
+) -> tuple[Integer[np.ndarray, "kept"], Integer[np.ndarray, "held"]]:
+    """Indexes of two parts with the same share of each class: the kept ones and a random part `held_out` of each."""
+    if not 0 < held_out < 1:
+        raise InputError(f"held_out is {held_out}, expected a share between 0 and 1")
+    order = np.random.default_rng(seed).permutation(len(labels))
+    held = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        held[members[: round(held_out * len(members))]] = True
+    return np.flatnonzero(~held), np.flatnonzero(held)
