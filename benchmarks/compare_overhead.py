@@ -23,7 +23,7 @@ import tyro
 from flax import nnx
 
 from flaxformer_edu import compare, convert
-from flaxformer_edu.convert.layouts import find_layout
+from flaxformer_edu.convert import find_layout
 from flaxformer_edu.layers import BlockConfig, Encoder
 from flaxformer_edu.models import VisionTransformer, ViTConfig
 from tests.twins.libraries import import_torchvision

@@ -23,7 +23,7 @@ import optax
 import tyro
 from flax import nnx
 
-from flaxformer_edu.data.arrays import ArrayDataset, Batches
+from flaxformer_edu.data import ArrayDataset, Batches
 from flaxformer_edu.models import VisionTransformer, ViTConfig
 from flaxformer_edu.training import (
     LoopConfig,
@@ -37,8 +37,8 @@ from flaxformer_edu.training import (
     use_devices,
 )
 
-OPTIMISER = Optimizer(name="adam", learning_rate=1e-4)
-WARM = 10  # steps before measuring
+OPTIMIZER = Optimizer(name="adam", learning_rate=1e-4)
+WARM_UP_STEPS = 10  # steps before measuring
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,10 +97,10 @@ def images_per_second(dataset: ArrayDataset, batch_size: int = 128) -> float:
 
 
 def bare_seconds(model: VisionTransformer, source: Batches) -> Callable[[int], np.ndarray]:
-    """A function of the number of steps that runs the bare step so often, and returns the seconds one took."""
+    """A function of the number of steps that runs the bare step that often, and returns the seconds per step."""
     mesh = data_mesh(source.batch_size)
     graphdef, params = split_model(model)
-    optimizer = OPTIMISER.build(1)
+    optimizer = OPTIMIZER.build(1)
     batch = share(source(0), mesh)
 
     @partial(jax.jit, donate_argnums=0)
@@ -124,7 +124,7 @@ def bare_seconds(model: VisionTransformer, source: Batches) -> Callable[[int], n
         jax.block_until_ready(loss)
         return (now() - start) / steps
 
-    measure(WARM)
+    measure(WARM_UP_STEPS)
     return measure
 
 
@@ -132,8 +132,8 @@ def loop_seconds(model: VisionTransformer, source: Batches, steps: int) -> np.nd
     """The seconds that a step of `fit` takes, files and all, once it is compiled and under way."""
     timed = Timed(source)
     with tempfile.TemporaryDirectory() as folder:
-        fit(model, loss_fn, OPTIMISER, timed, LoopConfig(steps=WARM + steps + 1), folder=Path(folder) / "run")
-    return (timed.times[WARM + steps] - timed.times[WARM]) / steps
+        fit(model, loss_fn, OPTIMIZER, timed, LoopConfig(steps=WARM_UP_STEPS + steps + 1), folder=Path(folder) / "run")
+    return (timed.times[WARM_UP_STEPS + steps] - timed.times[WARM_UP_STEPS]) / steps
 
 
 def main(settings: Settings) -> None:

@@ -26,9 +26,15 @@ import tyro
 from flax import nnx
 
 from flaxformer_edu.compiler import JAXLIB, VARIABLE, YNNPACK
-from flaxformer_edu.data.words import ALPHABET, LANGUAGES
-from flaxformer_edu.models import CaptioningConfig, CaptioningTransformer, VisionTransformer, ViTConfig
-from flaxformer_edu.models.language_id import CharRNN, CharRNNConfig
+from flaxformer_edu.data import ALPHABET, LANGUAGES
+from flaxformer_edu.models import (
+    CaptioningConfig,
+    CaptioningTransformer,
+    CharRNN,
+    CharRNNConfig,
+    VisionTransformer,
+    ViTConfig,
+)
 from flaxformer_edu.training import (
     Optimizer,
     captioning_loss,
@@ -44,7 +50,7 @@ from flaxformer_edu.training import (
 )
 
 VALUES = {"as shipped": YNNPACK.shipped, "-reduce": "-reduce", "off": YNNPACK.cure}
-WARM = 5  # steps before measuring
+WARM_UP_STEPS = 5  # steps before measuring
 VOCAB, CAPTION = 1004, 17
 
 Loss = Callable[[Any, dict[str, jax.Array], nnx.Rngs], tuple[jax.Array, dict[str, jax.Array]]]
@@ -97,12 +103,12 @@ def time_steps(model: nnx.Module, loss: Loss, batch: dict[str, np.ndarray], step
     step = compile_step(make_step(graphdef, adam, loss), mesh)
     state, batch = replicate(new_state(params, adam), mesh), share(batch, mesh)
     times = []
-    for _ in range(WARM + steps):
+    for _ in range(WARM_UP_STEPS + steps):
         start = time.perf_counter()
         state, metrics = step(state, batch)
         jax.block_until_ready((state, metrics))
         times.append(1e3 * (time.perf_counter() - start))
-    return times[WARM:]
+    return times[WARM_UP_STEPS:]
 
 
 def fresh_process(value: str, steps: int) -> dict[str, list[float]]:

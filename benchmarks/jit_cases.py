@@ -17,8 +17,18 @@ from jaxtyping import Array
 
 from flaxformer_edu.layers import Rotary
 from flaxformer_edu.models import (
+    MLP,
     CaptioningConfig,
     CaptioningTransformer,
+    CausalAttention,
+    CausalAttentionConfig,
+    CharRNN,
+    CharRNNConfig,
+    ConvDigit,
+    ConvDigitConfig,
+    ConvNet,
+    ConvNetConfig,
+    MLPConfig,
     Seq2SeqConfig,
     Seq2SeqTransformer,
     VisionTransformer,
@@ -26,16 +36,6 @@ from flaxformer_edu.models import (
     ViTCaptionerConfig,
     ViTConfig,
 )
-from flaxformer_edu.models.cnn import ConvNet, ConvNetConfig
-from flaxformer_edu.models.course import (
-    MLP,
-    CausalAttention,
-    CausalAttentionConfig,
-    ConvDigit,
-    ConvDigitConfig,
-    MLPConfig,
-)
-from flaxformer_edu.models.language_id import CharRNN, CharRNNConfig
 from flaxformer_edu.training import captioning_loss, cross_entropy, translation_loss
 
 Batch = dict[str, Any]

@@ -27,7 +27,7 @@ from rich.table import Table
 
 from benchmarks.jit_cases import BATCH, LARGE, SMALL, VOCAB, Case, normal
 from flaxformer_edu import decode
-from flaxformer_edu.models.course import fit_linear, fit_perceptron
+from flaxformer_edu.models import fit_linear, fit_perceptron
 from flaxformer_edu.training import Optimizer, compile_step, data_mesh, make_step, new_state, split_model
 
 TOLERANCE = 1e-13

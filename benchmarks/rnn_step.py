@@ -22,9 +22,8 @@ import tyro
 from flax import nnx
 
 from flaxformer_edu import convert
-from flaxformer_edu.convert.layouts import cs188
-from flaxformer_edu.data.words import ALPHABET, LANGUAGES
-from flaxformer_edu.models.language_id import CharRNN, CharRNNConfig
+from flaxformer_edu.data import ALPHABET, LANGUAGES
+from flaxformer_edu.models import CharRNN, CharRNNConfig
 from flaxformer_edu.training import (
     Optimizer,
     compile_step,
@@ -103,7 +102,7 @@ def measure(settings: Settings) -> dict[str, Any]:
     labels = random.integers(0, len(LANGUAGES), WORDS, dtype=np.int32)
     model = CharRNN(CharRNNConfig.project(alphabet=ALPHABET, languages=tuple(LANGUAGES)), rngs=nnx.Rngs(0))
     twin = LanguageIDModel()
-    weights = convert.to_torch(model, layout=cs188.LAYOUTS[CharRNN])
+    weights = convert.to_torch(model, layout="cs188")
     twin.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
     runs = [f(m, words, labels, settings.steps) for f, m in ((our_steps, model), (torch_steps, twin))]
 

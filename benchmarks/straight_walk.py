@@ -1,10 +1,10 @@
-"""How far it is from pixels to update: the files one step of training goes through, and the circles of imports.
+"""How far it is from pixels to update: the files that one step of training goes through, and what imports what.
 
 $ python -m benchmarks.straight_walk
 
 Follows one iteration of `fit`'s loop on `train.vit --dataset digits`, in which the step is traced and run: every
 function of this repository that is called on the way, with its file. Beside it `train/tiny.py`, and the sizes of the
-rooms to read.
+rooms to read, the circles of imports, and how many imports in recipes, notebooks and tests go deeper than a room.
 """
 
 import ast
@@ -207,10 +207,21 @@ def room_sizes() -> str:
     return "\n".join([f"to read: {len(every)} files, {sum(map(lines_of, every))} lines", *rows])
 
 
+def deeper_than_a_room(folder: str) -> str:
+    """How many of the imports from the package, in the Python files of a folder, name more than one of its rooms."""
+    files = (ROOT / folder).rglob("*.py")
+    nodes = [node for path in files for node in ast.walk(ast.parse(path.read_text()))]
+    names = [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    names += [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    own = [name for name in names if name.partition(".")[0] == PACKAGE]
+    return f"{folder} {sum(name.count('.') > 1 for name in own)} of {len(own)}"
+
+
 if __name__ == "__main__":
     print(walk_fit().report("one step of fit"))
     print(walk_tiny().report("train/tiny.py"))
     print(room_sizes())
+    print("imports deeper than a room:", ", ".join(map(deeper_than_a_room, ("train", "notebooks", "tests"))))
     graph = imports()
     print("circles between files:", circles(graph) or "none")
     print("circles between rooms:", circles(between_rooms(graph)) or "none")

@@ -28,8 +28,7 @@ import tyro
 from flax import nnx
 
 from flaxformer_edu import compare, plots
-from flaxformer_edu.data import Batches, caption_dataset, load_cifar10, load_coco
-from flaxformer_edu.data.image_sets.cifar10 import CIFAR10_PIXELS
+from flaxformer_edu.data import CIFAR10_PIXELS, Batches, caption_dataset, load_cifar10, load_coco
 from flaxformer_edu.models import CaptioningConfig, CaptioningTransformer, VisionTransformer, ViTConfig
 from flaxformer_edu.reference import TorchGenerator, torch_weights
 from flaxformer_edu.training import captioning_loss, cross_entropy
@@ -61,7 +60,7 @@ class Task:
     batches: Callable[[int], Batch]
     loss: Callable[..., Any]
     torch_loss: Callable[..., torch.Tensor]
-    optimiser: optax.GradientTransformation
+    optimizer: optax.GradientTransformation
     weight_decay: float = 0.0
 
     def run(self, dtype: str, seed: int, steps: int) -> compare.TrainingReport:
@@ -72,9 +71,9 @@ class Task:
                 self.theirs.to(getattr(torch, dtype)),
                 self.batches,
                 loss=self.loss,
-                optimiser=self.optimiser,
+                optimizer=self.optimizer,
                 torch_loss=self.torch_loss,
-                torch_optimiser=lambda p: torch.optim.Adam(p, lr=1e-3, weight_decay=self.weight_decay),
+                torch_optimizer=lambda p: torch.optim.Adam(p, lr=1e-3, weight_decay=self.weight_decay),
                 steps=steps,
                 seed=seed,
                 layout="cs231n",
@@ -82,7 +81,7 @@ class Task:
 
 
 def captioning(folder: Path | None, seed: int) -> Task:
-    """The course's captioner learns 50 captions by heart."""
+    """The course's captioner memorises 50 captions."""
     data = random_captions(seed) if folder is None else load_coco(folder, max_train=50, seed=seed)
     words, (_, features), (_, length) = data["word_to_idx"], data["train_features"].shape, data["train_captions"].shape
     config = CaptioningConfig.cs231n(vocab=len(words), features=features, max_length=length)
@@ -107,12 +106,12 @@ def captioning(folder: Path | None, seed: int) -> Task:
         batches=Batches(caption_dataset(data, "train"), 25, seed),
         loss=loss,
         torch_loss=torch_loss,
-        optimiser=optax.adam(1e-3),
+        optimizer=optax.adam(1e-3),
     )
 
 
 def vit(folder: Path | None, seed: int) -> Task:
-    """The course's Vision Transformer learns 64 images by heart."""
+    """The course's Vision Transformer memorises 64 images."""
     images, labels = random_images(seed) if folder is None else cifar10_images(folder, seed)
     batch = {"images": (images / 255 - CIFAR10_PIXELS.mean) / CIFAR10_PIXELS.std, "labels": labels}
 
@@ -128,7 +127,7 @@ def vit(folder: Path | None, seed: int) -> Task:
         batches=lambda step: batch,
         loss=loss,
         torch_loss=torch_loss,
-        optimiser=optax.chain(optax.add_decayed_weights(1e-3), optax.adam(1e-3)),
+        optimizer=optax.chain(optax.add_decayed_weights(1e-3), optax.adam(1e-3)),
         weight_decay=1e-3,
     )
 
@@ -180,7 +179,7 @@ def runs(settings: Settings) -> Iterator[tuple[str, int, compare.TrainingReport]
 
 
 def main(settings: Settings) -> int:
-    """Print a line a run and the worst of each kind; 1 where any run differs, else 0."""
+    """Print a line per run and the worst of each kind; 1 where any run differs, else 0."""
     worst: dict[str, compare.TrainingReport] = {}
     figures: dict[str, dict[str, Any]] = {}
     for name, seed, report in runs(settings):

@@ -1,8 +1,8 @@
 """Small programs that XLA is known to have compiled wrongly, run on the compiler at hand.
 
 Each is run compiled and operation by operation ("eager"), and the two are compared. Those that have killed or hung the
-process run in a child of their own. The child runs this file as a script, which imports nothing of the package: so it
-has the switches that this process's XLA_FLAGS names and no others.
+process run in a child process. The child runs this file as a script, which imports nothing of the package, so that it
+has the switches in this process's XLA_FLAGS and no others.
 """
 
 import json
@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-TIME_LIMIT = 120.0  # seconds for a child that needs two
+TIME_LIMIT = 120.0  # seconds; a child needs about two
 TOLERANCE = {"float32": 1e-4, "float64": 1e-12}  # relative to the largest value; the faults are from 2e-3 to infinity
 
 
@@ -32,18 +32,18 @@ class Canary:
     program: Callable[..., jax.Array]
     arguments: Callable[[], tuple[np.ndarray | np.floating, ...]]
     kills: bool = False
-    """Whether the fault takes the process with it."""
+    """Whether the fault kills the process."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """How a canary fared."""
+    """What running a canary gave."""
 
     canary: str
     report: str
     outcome: Literal["ok", "wrong", "died", "hung"]
     detail: str
-    """Of a wrong result, by how much; of a dead child, its last words."""
+    """By how much the result is wrong, or the last line of a child that died."""
 
     @property
     def ok(self) -> bool:
@@ -52,7 +52,7 @@ class Verdict:
 
 
 def sum_propagated_back(embeddings: jax.Array, cotangent: jax.Array) -> jax.Array:
-    """A product with a matrix of equal numbers, times one of its factors, summed: a plain sum's way back."""
+    """A product with a matrix of equal numbers, times one of its factors, summed: the backward pass of a plain sum."""
     width = embeddings.shape[-1]
     return jnp.sum((embeddings @ jnp.full((width, width), cotangent)) * embeddings, axis=-1)
 
@@ -120,7 +120,7 @@ CANARIES = (
 
 
 def run() -> Iterator[Verdict]:
-    """Run every canary: those that kill on the CPU, whose fault theirs is, and the others on jax's default device."""
+    """Run every canary: those that can kill the process on the CPU, the others on JAX's default device."""
     for canary in CANARIES:
         yield run_in_child(canary) if canary.kills else run_here(canary)
 

@@ -11,7 +11,7 @@ from flaxformer_edu.files import written_file
 
 TIMEOUT = 15.0  # seconds without an answer, or without a byte, after which a server counts as unreachable
 _CHUNK = 1 << 18
-_AGAIN = "delete it and fetch it again"
+_REMEDY = "delete it and fetch it again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +56,12 @@ def check(path: Path, remote: RemoteFile) -> None:
     """Raise `InputError` unless size and SHA-256 of the file are those published."""
     size = path.stat().st_size
     if remote.size not in (None, size):
-        raise InputError(f"{path.with_name(remote.name)} has {size} bytes, expected {remote.size}; {_AGAIN}")
+        raise InputError(f"{path.with_name(remote.name)} has {size} bytes, expected {remote.size}; {_REMEDY}")
     if remote.sha256 is not None:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if not digest.startswith(remote.sha256):
-            raise InputError(f"{path.with_name(remote.name)} has SHA-256 {digest}, expected {remote.sha256}; {_AGAIN}")
+            raise InputError(f"{path.with_name(remote.name)} has SHA-256 {digest}, expected {remote.sha256}; {_REMEDY}")
 
 
 def _stream(remote: RemoteFile, target: Path, timeout: float) -> None:

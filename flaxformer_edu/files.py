@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all, JSON, and the cache's place.
+"""Files and folders that appear whole or not at all, JSON, and where the cache is.
 
 Everything is first written under a name of its own beside its target, and takes the target's name at the end: neither a
 crash of the process nor a full disk leaves half a file, and two processes never write into one. A power failure can

@@ -56,7 +56,7 @@ jax.config.update("jax_default_matmul_precision", "highest")  # GPUs and TPUs wo
 #
 # | symbol | what it is | axes in this package |
 # |---|---|---|
-# | $Q$ | the queries, one a row: what is looked for | `batch query head dim` |
+# | $Q$ | the queries, one per row: what is looked for | `batch query head dim` |
 # | $K$ | the keys: what each place offers to be found by | `batch key head dim` |
 # | $V$ | the values: what is fetched from it | `batch key head dim` |
 # | $d$ | the number of features of a query and of a key | `dim` |
@@ -72,7 +72,7 @@ print(inspect.getsource(dot_product_attention))
 # As a first experiment, eight keys stand around a circle, 45 degrees apart, and the value of each is the sine of its
 # angle. The queries go once around the circle. So the function looks up a sine in a table of eight entries.
 #
-# A longer query (here 5 and 100 times as long) makes all scores larger, and the softmax surer of itself.
+# A longer query (here 5 and 100 times as long) makes all scores larger, and the softmax more certain.
 
 # %%
 angles = {"keys": np.arange(8) * math.pi / 4, "queries": np.linspace(0, 2 * math.pi, 73)}
@@ -184,7 +184,7 @@ x = jax.random.normal(jax.random.key(0), (1, 12, WIDTH))
 
 
 def dependence(layer):
-    """How every output feature depends on every value feature: a row a pair of tokens, a column a pair of features."""
+    """How output features depend on value features: a row per pair of tokens, a column per pair of features."""
     jacobian = jax.jacobian(lambda value: layer(x, x, value)[0])(x)[:, :, 0]
     return rearrange(jacobian, "query output key feature -> (query key) (output feature)")
 
@@ -245,7 +245,7 @@ plt.show()
 #
 # ## All three, in one small task
 #
-# Let us put a layer to work that needs all of it: each token shall hold **the difference between its left and its
+# Let us put a layer to work that needs all of it: each token should hold **the difference between its left and its
 # right neighbour**, an edge detector, in the first half of its features, and zeros in the second. Queries and keys
 # are made of positions, values of contents. Three layers of the same width try:
 #
@@ -345,7 +345,7 @@ plt.show()
 #
 # </details>
 #
-# 3. If heads are free, why not as many as there are features? Look at the scores: up to a number a row they are the
+# 3. If heads are free, why not as many as there are features? Look at the scores: up to one number per row they are the
 #    logarithms of the weights. What is the rank of `jnp.log(weights)`, less the mean of each row, with 12 tokens and
 #    1, 4, 8 or 16 heads of a layer of width 32?
 #

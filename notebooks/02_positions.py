@@ -46,7 +46,7 @@ from flaxformer_edu.layers import (
     sinusoidal_positions,
 )
 from flaxformer_edu.models import VisionTransformer, ViTConfig
-from flaxformer_edu.plots.panels import show_image
+from flaxformer_edu.plots import show_image
 from flaxformer_edu.training import LoopConfig, Optimizer, classification, fit
 
 notebook.set_style()
@@ -74,9 +74,9 @@ for name, model in {"without positions": encoder, "with positions": lambda x: en
     print(f"{name:17}: shuffled before or behind, the outputs differ by at most {difference:.1e}")
 
 # %% [markdown]
-# A picture says it better. A Vision Transformer reads a digit as 4 x 4 tiles of 2 x 2 pixels. If it is not told where a
-# tile belongs, then a picture and the same tiles in another order are the same to it. The models below are not trained;
-# the bars are their ten outputs.
+# A picture says it better. A Vision Transformer reads a digit as 4 x 4 tiles of 2 x 2 pixels. If it does not know where
+# a tile belongs, then a picture and the same tiles in another order are the same to it. The models below are not
+# trained; the bars are their ten outputs.
 
 # %%
 digits = load_digits()
@@ -261,8 +261,8 @@ plt.show()
 
 # %% [markdown]
 # Read the table with care: it was made of few digits. What stands out is that the model without
-# positions is worse than all others, and that it is far better than guessing (0.1): a bag of tiles tells much about a
-# digit, its ink and its strokes' directions, but not where they are. To rank the others, train on all of MNIST with
+# positions is worse than all others, and yet far better than guessing (0.1): a bag of tiles says much about a digit,
+# its ink and the directions of its strokes, but not where they are. To rank the others, train on all of MNIST with
 # `python -m train.mnist_vit --compare`.
 #
 # Does the model without positions really not care? We show both models all test digits, and their shuffled tiles.
@@ -291,8 +291,8 @@ plt.show()
 # ## What the learned positions learned
 #
 # The learned vectors began as small random numbers, with no order among them. How alike are they now? The picture has a
-# row and a column for each of the 16 tiles, in reading order; lines part the four rows of the picture. Nobody told the
-# model that the tiles form a square: whatever it knows of that, it must have found in the digits.
+# row and a column for each of the 16 tiles, in reading order; lines part the four rows of the picture. The model was
+# never given the square: whatever it knows of it, it must have learned from the digits.
 
 # %%
 vectors = np.asarray(results["learned"].model.positions.embedding[...])
@@ -304,7 +304,7 @@ for distance in range(1, 7):
 plots.position_similarity(vectors)
 
 # %% [markdown]
-# No square is to be seen. The vectors of neighbouring tiles did not become alike; if anything, training pushed them
+# There is no square in it. The vectors of neighbouring tiles did not become alike; if anything, training pushed them
 # apart, as the first lines of the print say. For this task that is enough: each place has a vector of its own, by
 # which the layers above can know it. After training on far more and larger pictures, neighbouring patches do come to
 # have similar vectors (Dosovitskiy et al. 2020, figure 7).
@@ -346,7 +346,7 @@ plots.position_similarity(vectors)
 #
 # </details>
 #
-# 3. What happens with a sequence that is longer than any in training? Try `SinusoidalPositions(10, 32)`,
+# 3. What happens to a sequence that is longer than any in training? Try `SinusoidalPositions(10, 32)`,
 #    `LearnedPositions(10, 32, rngs=nnx.Rngs(0))` and `Rotary()` on 11 tokens.
 #
 # <details><summary>Answer</summary>

@@ -4,7 +4,7 @@
 # After this notebook you can
 #
 # - turn captions into numbers and back, and train a Transformer decoder to write them;
-# - say why a model that is given one vector a picture cannot show what it looked at, and train one that can;
+# - say why a model that is given one vector per picture cannot show what it looked at, and train one that can;
 # - decode greedily and by beam search, and say what a beam finds that a greedy search misses;
 # - measure what each word looks at, and check whether the model needed what it looked at.
 #
@@ -67,7 +67,7 @@ print("a caption as the model sees it:", data["train_captions"][0].tolist())
 print("and as we do:                  ", decode_captions(data["train_captions"][0], data["idx_to_word"]))
 
 # %% [markdown]
-# ## First, fifty captions by heart
+# ## First, memorise fifty captions
 #
 # In the course's exercise each picture is one vector of *features*, made by a network that was trained before. (Here
 # they are the drawn picture's principal components.) The decoder reads the words written so far and predicts the next.
@@ -79,8 +79,8 @@ print("and as we do:                  ", decode_captions(data["train_captions"][
 # So each word asks (a query), and the picture answers (keys and values). What it answers with is called the *memory*:
 # here a single token, the feature vector mapped to the decoder's width.
 #
-# Overfitting a few examples on purpose is the cheapest test there is of a model and its training: if it cannot learn
-# fifty captions by heart, something is broken. In training, the model is given the true words up to each position and
+# Overfitting a few examples on purpose is the cheapest test there is of a model and its training: if it cannot
+# memorise fifty captions, something is broken. In training, the model is given the true words up to each position and
 # is asked for the next one, at all positions at once ("teacher forcing"; the causal mask hides what is to come).
 
 # %%
@@ -102,7 +102,7 @@ print(f"loss {overfit.rows[-1]['loss']:.3f}; written word for word: {word_for_wo
 assert word_for_word(written, people) >= notebook.budget(48, 0)
 figure, axis = plt.subplots(figsize=(8, 2.2))
 axis.plot([row["step"] for row in overfit.rows], [row["loss"] for row in overfit.rows])
-axis.set(xlabel="step", ylabel="loss", yscale="log", title="fifty captions by heart")
+axis.set(xlabel="step", ylabel="loss", yscale="log", title="memorising fifty captions")
 
 # %% [markdown]
 # What did its words look at? `attention_to_memory` gives the weights of every layer, head and word:
@@ -126,7 +126,7 @@ assert (weights == 1).all()
 # each single word does.
 
 # %%
-SIZE, LENGTH = 40, 11  # pixels a side; the longest caption: nine words, <START> and <END>
+SIZE, LENGTH = 40, 11  # pixels per side; the longest caption: nine words, <START> and <END>
 drawn = load_coco(picture_set())
 words = drawn["idx_to_word"]
 squares, splits = {}, {}
@@ -165,12 +165,12 @@ figure
 # %% [markdown]
 # The steep fall at the beginning is grammar: which words there are, and in which order they come. The long slope behind
 # it is seeing: which of the six colours and which of the three shapes it is, only the picture can tell. Evaluation lies
-# close to training, although it shows combinations that were never trained on. So the model has not learned captions by
-# heart this time; it has learned what the single words mean.
+# close to training, although it shows combinations that were never trained on. So the model has not memorised
+# captions this time; it has learned what the single words mean.
 #
 # ## Writing: greedily
 #
-# When the model writes, nobody tells it the true words: it has to go on from its own. Taking the likeliest word each
+# When the model writes, it is not given the true words: it has to continue from its own. Taking the likeliest word each
 # time is called *greedy* decoding.
 
 # %%
@@ -294,9 +294,9 @@ if not notebook.is_fast():
     assert (second[6:8] > first[6:8]).all()
 
 # %% [markdown]
-# Nobody told the model that there are two objects, nor where they are: it was given pictures and sentences. For colour
-# and shape of the first object it looks at the first object, and for those of the second at the second. Words that need
-# no looking, such as "a", look about everywhere.
+# The model was never given the objects or their places, only pictures and sentences. For colour
+# and shape of the first object it looks at the first object, and for those of the second at the second. Words that
+# need no looking, such as "a", look everywhere.
 #
 # ## Did it need what it looked at?
 #

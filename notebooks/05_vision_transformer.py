@@ -4,7 +4,7 @@
 # After this notebook you can
 #
 # - cut an image into patches, and say why their embedding is one linear map and also a convolution;
-# - test a model and its training in seconds, by letting it learn one batch by heart;
+# - test a model and its training in seconds, by letting it memorise one batch;
 # - say what a convolutional network knows about images before it has seen any, and measure what that is worth;
 # - say what helps a Vision Transformer on a small data set, and by how much: CS231n's second inline question on
 #   Transformers, answered by experiment.
@@ -46,8 +46,7 @@ from flaxformer_edu.data import (
     random_flip,
 )
 from flaxformer_edu.layers import PatchEmbedding, patchify
-from flaxformer_edu.models import VisionTransformer, ViTConfig
-from flaxformer_edu.models.cnn import ConvNet, ConvNetConfig
+from flaxformer_edu.models import ConvNet, ConvNetConfig, VisionTransformer, ViTConfig
 from flaxformer_edu.training import (
     LoopConfig,
     Optimizer,
@@ -134,9 +133,9 @@ assert np.allclose(layer, convolution, atol=1e-5)
 print("layer, matrix and convolution agree")
 
 # %% [markdown]
-# ## One batch by heart
+# ## Memorise one batch
 #
-# Before any real training: can the model learn 64 images by heart? If not, something is broken, and it is better to
+# Before any real training: can the model memorise 64 images? If not, something is broken, and it is better to
 # know now. The optimizer is plain, there is no dropout, and 100 steps are enough:
 
 # %%
@@ -357,8 +356,8 @@ figure
 # <details><summary>Answer</summary>
 #
 # Set `STEPS`, build `transform` anew, and call `experiment` once more. Compare with the plain ViT of as many steps, not
-# of fewer, or you will measure the steps. The plain one has nothing more to learn once it knows the training set by
-# heart; the augmented one never sees the same image twice.
+# of fewer, or you will measure the steps. The plain one has nothing more to learn once it has
+# memorised the training set; the augmented one never sees the same image twice.
 #
 # </details>
 #

@@ -320,12 +320,12 @@ legend = axis.legend()
 # ## Exercises
 #
 # **1.** Halve the patch size of `base` to 2, and at the same time halve the width (and $H$). Do the attention layers
-# get cheaper or dearer? Predict, then ask `predict` and `compiled`.
+# get cheaper or more expensive? Predict, then ask `predict` and `compiled`.
 #
 # <details><summary>Answer</summary>
 #
 # $N$ becomes $4N$, $D$ becomes $D/2$. The linear maps: $8 \cdot 4N \cdot D^2/4$, as before. Between tokens: $4 \cdot
-# 16N^2 \cdot D/2$, eight times as much. So dearer, and how much depends on the share that the second part had.
+# 16N^2 \cdot D/2$, eight times as much. So more expensive, and how much depends on the share that the second part had.
 #
 # </details>
 #

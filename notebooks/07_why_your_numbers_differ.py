@@ -6,7 +6,7 @@
 # - say why a correct attention layer can print `self_attn_output error: 0.449` in CS231n's assignment;
 # - follow a seed by hand, in NumPy, through the random bits, fractions, normals and dropout masks that PyTorch makes of
 #   it, up to a tensor that the course prints;
-# - tell an error that comes from other masks from an error that comes from a bug;
+# - distinguish an error caused by different masks from an error caused by a bug;
 # - compare two implementations so that randomness cannot come between them.
 #
 # PyTorch is not needed: its random numbers are computed here. The last but one section asks a PyTorch, if there is
@@ -38,9 +38,7 @@ from matplotlib.colors import ListedColormap
 from flaxformer_edu import notebook
 from flaxformer_edu.convert import load_weights
 from flaxformer_edu.layers import MultiHeadAttention, sinusoidal_positions
-from flaxformer_edu.reference import TorchGenerator, torch_weights
-from flaxformer_edu.reference.published import DROPOUT, SEED, compare, published
-from flaxformer_edu.reference.recipes import RECIPES
+from flaxformer_edu.reference import DROPOUT, RECIPES, SEED, TorchGenerator, compare, published_tensors, torch_weights
 
 notebook.set_style()
 np.set_printoptions(precision=4, suppress=True, floatmode="fixed")
@@ -62,7 +60,7 @@ np.set_printoptions(precision=4, suppress=True, floatmode="fixed")
 # differ.
 
 # %%
-printed = {edition: {tensor.id: tensor for tensor in published(edition)} for edition in DROPOUT}
+printed = {edition: {tensor.id: tensor for tensor in published_tensors(edition)} for edition in DROPOUT}
 first = {edition: tensors["attention.self"] for edition, tensors in printed.items()}
 print("seed", SEED)
 for edition, tensor in first.items():
@@ -73,7 +71,7 @@ assert f"{distance:.3f}" == "0.449"
 
 # %% [markdown]
 # The course's own two answers are "wrong" by each other's measure. So whoever writes the layer correctly, and runs it
-# on the other edition's kind of computer, is told so too, and looks for a bug that is not there
+# on the other edition's kind of computer, gets that verdict too, and looks for a bug that is not there
 # ([for example](https://github.com/mantasu/cs231n/issues/5)).
 #
 # Now look at the rows. The first and the last differ in every number, the second in none. That is a trace, and we
@@ -120,8 +118,8 @@ plt.show()
 #
 # ## From seed to bits to fractions
 #
-# PyTorch draws all random numbers of the CPU from one **Mersenne Twister** (Matsumoto and Nishimura 1998), which makes
-# of a seed an endless sequence of *words* of 32 random bits. NumPy has the same one. A 32-bit float has room for 24
+# PyTorch draws all random numbers of the CPU from one **Mersenne Twister** (Matsumoto and Nishimura 1998), which turns
+# a seed into an endless sequence of *words* of 32 random bits. NumPy has the same one. A 32-bit float has room for 24
 # binary digits, so `torch.rand` takes the low 24 bits of a word and divides by $2^{24}$. The result is a **fraction**:
 # evenly spread from 0 up to, but not including, 1.
 
@@ -213,7 +211,7 @@ np.testing.assert_allclose(TorchGenerator(SEED).randn(14), few, atol=1e-7)
 
 # %%
 def generic_mask(twister, shape, p):
-    """A wide fraction an element."""
+    """A wide fraction per element."""
     return (wide_fractions(twister, math.prod(shape)) < p).reshape(shape)
 
 
@@ -314,7 +312,7 @@ assert np.signbit(dropped)
 # print all the time: CS231n prints that element as `-0.0000`, with a minus. PyTorch multiplies by the mask, and a
 # negative number times 0 is the "negative zero" of floating-point arithmetic.
 #
-# ## What a right answer with other masks looks like
+# ## What a right answer with different masks looks like
 #
 # Back to self-attention. Dropout acts on the attention weights there: a mask with an element for each head, query and
 # key. Where both ways draw the same mask for a query, *that row must come out the same*. Let us draw the masks.
@@ -341,7 +339,7 @@ assert (same == agree).all()
 
 # %% [markdown]
 # That is the trace from the beginning. Now for comparison some real bugs, with the *right* masks: the division by
-# $\sqrt{d}$ forgotten, the kernel of the values not turned round (PyTorch stores it as output by input), and the
+# $\sqrt{d}$ forgotten, the kernel of the values not transposed (PyTorch stores it as output by input), and the
 # output projection left out. Each is planted by changing the weights of the tested layer, which has the same effect.
 
 
@@ -390,10 +388,10 @@ scale.ax.set_yticklabels(["1", "10", "100", "1e3", "1e4"])
 plt.show()
 
 # %% [markdown]
-# The number that the course reports does not tell them apart: correct code with other masks and a forgotten scale have
-# much the same error. The rows do:
+# The number that the course reports does not distinguish them: correct code with different masks and a forgotten scale
+# have much the same error. The rows do:
 #
-# - **other masks**: whole rows agree to the last digit, and others are far off;
+# - **different masks**: whole rows agree to the last digit, and others are far off;
 # - **a bug** in how the layer computes: no row agrees.
 #
 # ## What to do

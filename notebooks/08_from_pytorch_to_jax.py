@@ -38,7 +38,6 @@ from flax import nnx
 from IPython.display import display
 
 from flaxformer_edu import compare, convert, notebook, plots
-from flaxformer_edu.convert.layouts.cs231n import LAYOUTS
 from flaxformer_edu.data import Batches, load_digits
 from flaxformer_edu.models import VisionTransformer, ViTConfig
 from flaxformer_edu.training import LoopConfig, Optimizer, classification, cross_entropy, fit
@@ -93,7 +92,7 @@ for name in [*weights][:8] + [*weights][-4:]:
 
 # %%
 print("where a name begins with dots: transformer.layers.{i} there, encoder.blocks.{i} here\n")
-for rule in LAYOUTS[VisionTransformer].rules:
+for rule in convert.find_layout("cs231n", trained).rules:
     if "qkv" not in rule.ours:  # for models that keep the three projections in one
         torch_name, our_name = (re.sub(r".*\.\{i\}", "..", name) for name in (rule.torch, rule.ours))
         print(f"{torch_name:28} {our_name:34} {rule.pattern or ''}")
@@ -131,7 +130,7 @@ except convert.ConversionError as error:
 
 # %% [markdown]
 # The tensor with another name is listed twice, as missing and as unused. Each line is a thing to do: write a rule,
-# turn axes round, or, for what you really do not need, list it in the layout's `ignore`. The README shows how a
+# transpose axes, or, for what you really do not need, list it in the layout's `ignore`. The README shows how a
 # layout for a model of one's own grows from an empty one this way.
 #
 # ## What no converter can see
@@ -316,7 +315,7 @@ if TORCH:
 #
 # ## A bug is planted, twice
 #
-# Two copies of PyTorch's model get one fault each, such as happen when code is rewritten from memory:
+# Two copies of PyTorch's model get one fault each, of the kind that happens when code is rewritten from memory:
 #
 # - in block 1, GELU's tanh approximation, which is the default in JAX, and not in PyTorch;
 # - in block 2, the epsilon of a norm: $10^{-6}$, Flax's default, instead of PyTorch's $10^{-5}$.
@@ -378,7 +377,7 @@ if TORCH:
 # how each mask is drawn, and our model replays the same masks (notebook 7 is about how). Weights, batches and seed
 # are the same anyway. Then the losses must agree, step by step.
 #
-# Two runs: one in which both optimizers are told the same weight decay, one in which both are left to their defaults.
+# Two runs: one in which both optimizers are given the same weight decay, one in which both are left to their defaults.
 
 # %%
 train = digits["train"]
@@ -427,7 +426,7 @@ if TORCH:
 # %% [markdown]
 # On the left, the thin line lies on the broad one, and the difference below is rounding, from the first step to the
 # last. On the right the upper picture looks just the same. Only the lower one shows that the runs are not: optax's
-# AdamW decays weights by 1e-4, PyTorch's by 1e-2, unless told otherwise. The summary says from which step on, and what
+# AdamW decays weights by 1e-4, PyTorch's by 1e-2, by default. The summary says from which step on, and what
 # to look at. Two curves that look alike prove little; differences of a known size do.
 #
 # ## Exercises
@@ -438,7 +437,7 @@ if TORCH:
 # <details><summary>Answer</summary>
 #
 # They are of 64 x 128 and 128 x 64 numbers. Transposed, they have the wrong shape, and the converter says so, as it did
-# of the spoilt file. Only square kernels are in danger, and in attention all of them are square.
+# for the spoilt file. Only square kernels are in danger, and in attention all of them are square.
 #
 # </details>
 #

@@ -40,11 +40,12 @@ from flax import nnx
 
 from flaxformer_edu import notebook, plots
 from flaxformer_edu.commands.identify import classify, open_network
-from flaxformer_edu.data import Batches, decode_word, evaluation_batches, load_digits, load_words
-from flaxformer_edu.data.words import split_of
-from flaxformer_edu.layers.convolution import convolve
-from flaxformer_edu.models.course import (
+from flaxformer_edu.data import Batches, decode_word, evaluation_batches, load_digits, load_words, split_of
+from flaxformer_edu.layers import convolve
+from flaxformer_edu.models import (
     MLP,
+    CharRNN,
+    CharRNNConfig,
     ConvDigit,
     ConvDigitConfig,
     MLPConfig,
@@ -52,7 +53,6 @@ from flaxformer_edu.models.course import (
     fit_perceptron,
     perceptron_predict,
 )
-from flaxformer_edu.models.language_id import CharRNN, CharRNNConfig
 from flaxformer_edu.training import LoopConfig, Optimizer, accuracy, classification, cross_entropy, fit
 
 notebook.set_style()
@@ -156,7 +156,7 @@ print(inspect.getsource(fit_linear))
 # > "[...] arbitrary decision regions can be arbitrarily well approximated by continuous feedforward neural networks
 # > with only a single internal, hidden layer and any continuous sigmoidal nonlinearity." (Cybenko 1989, abstract)
 #
-# Lines of lines are lines again: two linear maps, one after the other, are a single one. So between them stands a
+# Composing linear maps gives a linear map: two of them, one after the other, are a single one. So between them stands a
 # function that is not linear, here the **ReLU**, which turns negative numbers into 0 and leaves the others. A neuron
 # with it has a kink, and a sum of many such neurons can bend at many places. That is a **multilayer perceptron** (MLP):
 # linear map, ReLU, linear map, ReLU, ..., linear map.
@@ -233,7 +233,7 @@ plt.show()
 #
 # ## Ten answers at once: digits
 #
-# A network that shall choose between ten digits has ten outputs, a score for each class: the **logits**. The
+# A network that chooses between ten digits has ten outputs, a score for each class: the **logits**. The
 # **softmax** makes probabilities of them, positive and with sum 1:
 #
 # $$p_c = \frac{e^{z_c}}{\sum_k e^{z_k}}$$
@@ -369,8 +369,8 @@ axes[1, 1].set_ylabel("output, 6 x 6")
 plt.show()
 
 # %% [markdown]
-# Nobody draws kernels any more: they are learned, like all weights. CS188's network has a single kernel, which starts
-# as ones, and an MLP behind it. Which one does it find?
+# Kernels are no longer designed by hand: they are learned, like all weights. CS188's network has a single kernel,
+# which starts as ones, and an MLP behind it. Which one does it find?
 
 # %%
 convolutional = train_on_digits(ConvDigit(ConvDigitConfig(image_size=8, hidden=(128, 64)), rngs=nnx.Rngs(0)))
@@ -419,10 +419,10 @@ assert (learned > 0).all()
 # Three things differ. Python's loop becomes `scan_states`, around `jax.lax.scan`: a loop inside of the compiled
 # program. `char` is applied to all letters before it, as this part need not wait for the state. And words of
 # different lengths share a batch: shorter ones are filled up with -1, and where the `mask` says so, the state is
-# handed on unchanged.
+# carried over unchanged.
 #
 # The package has a list of words in five languages. No word of the test split is in the training split, so the network
-# cannot have learned it by heart.
+# cannot have memorised it.
 
 # %%
 words = load_words()
@@ -467,7 +467,7 @@ for name, network in networks.items():
 plots.confusion_matrix(plots.confusion_counts(labels, probabilities.argmax(axis=1), 5), languages)
 
 # %% [markdown]
-# Now the best of it. Our own network reads from left to right, so we can stop it after every letter and ask. Here it
+# Now the best part. Our own network reads from left to right, so we can stop it after every letter and ask. Here it
 # reads some words of the test split. The answer is always to the question: "and if the word ended here?"
 
 # %%
@@ -486,7 +486,7 @@ figure.colorbar(drawn, ax=axes, label="probability")
 plt.show()
 
 # %% [markdown]
-# It changes its mind at nearly every letter. At *señaland* it forsakes Spanish in spite of the ñ. How many words of the
+# It changes its mind at nearly every letter. At *señaland* it drops Spanish in spite of the ñ. How many words of the
 # training split end like that?
 
 # %%
@@ -566,7 +566,7 @@ for ending in ("nd", "sz", "ä"):
 # ```
 #
 # It is still better than guessing (one in five), by the letters alone (ä, ñ, ł, ...), but much worse than before: it
-# has learned endings, and what follows upon what.
+# has learned endings, and which letter follows which.
 #
 # </details>
 #

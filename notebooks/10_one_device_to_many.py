@@ -40,8 +40,7 @@ from flax import nnx
 from jax.sharding import PartitionSpec
 
 from flaxformer_edu import notebook
-from flaxformer_edu.data import Batches, load_digits
-from flaxformer_edu.data.words import load_words
+from flaxformer_edu.data import Batches, load_digits, load_words
 from flaxformer_edu.layers import BlockConfig, EncoderBlock
 from flaxformer_edu.models import VisionTransformer, ViTConfig
 from flaxformer_edu.training import (
@@ -75,7 +74,7 @@ print(f"{jax.device_count()} devices of the kind {jax.default_backend()!r}")
 # 3. **execute** the program, with the values.
 #
 # The first two are slow, and remembered. By what? Let us count. Tracing runs the Python code, so a line of Python that
-# counts is enough; of compilations JAX tells whoever listens.
+# counts is enough; JAX reports compilations to any listener.
 
 # %%
 count = Counter()
@@ -115,13 +114,13 @@ for name, arguments in calls.items():
     print(f"{name:40}{count['traced'] - before['traced']:6}  {count['compiled'] - before['compiled']:8}")
 
 # %% [markdown]
-# Other values cost nothing. Another shape, another type, another *place* where the array lives: each gets a program of
-# its own, and the earlier ones are kept. The two lines about the scale are the ones that surprise. A Python number has
-# a "weak" type, which gives way to that of the arrays it meets; an array has a type that does not. To JAX they are
+# Different values cost nothing. Another shape, another type, another *place* where the array lives: each gets a program
+# of its own, and the earlier ones are kept. The two lines about the scale are the ones that surprise. A Python number
+# has a "weak" type, which gives way to that of the arrays it meets; an array has a type that does not. To JAX they are
 # different, so decide for one and stay with it.
 #
 # The function itself is remembered, too, as an object. A loop that says `jax.jit(lambda x: ...)` each time around makes
-# a new object, and compiles anew, each time. Compile once, outside of the loop.
+# a new object, and compiles anew, each time. Compile once, outside the loop.
 #
 # ## Texts of every length
 #
@@ -346,7 +345,7 @@ for name, found in gradients.items():
 # | what | why |
 # |---|---|
 # | the parameters | of course |
-# | the optimizer's memory | Adam's two moments; without them the first steps after resuming are others |
+# | the optimizer's memory | Adam's two moments; without them the first steps after resuming differ |
 # | the step's number | the learning rate's schedule depends on it |
 # | the seed | dropout: the random key of step $t$ is `fold_in(key(seed), t)` |
 # | the place in the data | nothing to save: `Batches` is a function of the seed and the step |
@@ -374,7 +373,7 @@ for name in ("step", "seed", "params", "optimizer"):
 # %% [markdown]
 # The optimizer remembers twice as much as the model has parameters, which is worth knowing before a disk is bought.
 #
-# Now the same run with two misfortunes. At one step the batches raise an exception that nobody catches, as if the power
+# Now the same run with two misfortunes. At one step the batches raise an exception that is not caught, as if the power
 # had failed: what was done since the last checkpoint is lost. Later the process is sent SIGTERM, the polite request to
 # end, with which clusters announce that they need the machine. `fit` finishes the step it is at, saves, and leaves the
 # program. After each misfortune we simply call it again with the same folder.
@@ -503,8 +502,8 @@ plt.show()
 #
 # Each device draws the masks for its own part of the batch from the same key, so all parts get the same masks. They are
 # less random than they should be, and nobody notices. A device's own key is
-# `jax.random.fold_in(key, jax.lax.axis_index("data"))`. The masks are then independent, though still others than those
-# of `jit`. In the global view there is nothing to mend.
+# `jax.random.fold_in(key, jax.lax.axis_index("data"))`. The masks are then independent, though still different from
+# those of `jit`. In the global view there is nothing to mend.
 #
 # </details>
 #

@@ -56,11 +56,11 @@ def test_outputs_are_written_without_warnings_times_and_versions(executed):
     assert [output.text for output in first.outputs] == ["full\n"]
     assert second.outputs[0].data == {"text/plain": "2"}
     assert notebook.metadata == run.KERNEL
-    assert "a warning" in printed  # told to the author, not to the readers
+    assert "a warning" in printed  # for the author, not for the readers
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("02_fails", "ZeroDivisionError: division by zero"),
         ("03_slow", "its budget is 0.2 s"),
@@ -68,11 +68,11 @@ def test_outputs_are_written_without_warnings_times_and_versions(executed):
         ("05_local", "which is of this machine alone"),
     ],
 )
-def test_what_is_refused_is_named_and_not_written(executed, name, told):
+def test_what_is_refused_is_named_and_not_written(executed, name, message):
     folder, status, printed = executed
     assert status == 1
     (report,) = [part for part in printed.split("\n0") if name.removeprefix("0") in part.splitlines()[0]]
-    assert told in report
+    assert message in report
     assert not (folder / f"{name}.ipynb").exists()
 
 
@@ -89,7 +89,7 @@ def test_check_runs_the_small_budget_and_writes_nothing(executed, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda source: source.replace("# # Text", "# # Another text"), "stale from cell 1 on"),
         (lambda source: source.replace("1 + 1", "1 + 2"), "stale from cell 3 on"),
@@ -97,9 +97,9 @@ def test_check_runs_the_small_budget_and_writes_nothing(executed, tmp_path):
         (lambda source: source + "\n# %%\n3\n", "stale, of 3 cells instead of 4"),
     ],
 )
-def test_a_stale_pair_is_found(executed, tmp_path, change, told):
+def test_a_stale_pair_is_found(executed, tmp_path, change, message):
     source, written = pair(tmp_path, change(NOTEBOOKS["01_fine"]), executed[0])
-    with pytest.raises(run.NotebookError, match=told):
+    with pytest.raises(run.NotebookError, match=message):
         run.compare_pair(run.read_source(source), written)
 
 

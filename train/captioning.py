@@ -62,7 +62,7 @@ class Config(recipe.RecipeConfig):
     preset: Literal["cs231n", "tuned", "pixels"] = "cs231n"
     """cs231n: the course's overfitting task; tuned: the whole set; pixels: end to end from the pictures."""
     max_train: int | None = None
-    """Train on so many captions, 0 for all. Default: the preset's."""
+    """Train on this many captions, 0 for all. Default: the preset's."""
     bleu: bool = False
     """Score what is written of the validation pictures, greedily and by beam search, by BLEU-4 (needs sacrebleu)."""
     beam: int = 4
@@ -70,7 +70,7 @@ class Config(recipe.RecipeConfig):
 
 
 def scores(model: Any, dataset: CaptionDataset, words: list[str], *, beam: int | None = None) -> dict[str, Any]:
-    """How many of the set's pictures are captioned word for word as by one of those who described them.
+    """How many of the set's pictures get, word for word, a caption that a person wrote for them.
 
     With the width of a `beam`, also BLEU-4 of the captions decoded greedily and by beam search.
     """

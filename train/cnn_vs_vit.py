@@ -1,4 +1,4 @@
-"""Train a convolutional network and a Vision Transformer on the same images, as often, and draw who learns faster.
+"""Train a convolutional network and a Vision Transformer on the same images, and draw which learns faster.
 
 For example:
 $ python -m train.cnn_vs_vit --out runs/cnn_vs_vit
@@ -14,8 +14,7 @@ import numpy as np
 from flax import nnx
 
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.models import VisionTransformer, ViTConfig
-from flaxformer_edu.models.cnn import ConvNet, ConvNetConfig
+from flaxformer_edu.models import ConvNet, ConvNetConfig, VisionTransformer, ViTConfig
 from flaxformer_edu.training import Optimizer, classification
 from train import recipe
 from train.image_sets import SOURCES
@@ -33,7 +32,7 @@ class Config(recipe.RecipeConfig):
     dataset: Literal["cifar10", "mnist", "digits"] = "cifar10"
     """CIFAR-10 and MNIST are downloaded once, or read from the --data folder (cifar-10-batches-py, or idx files)."""
     examples: int | None = None
-    """Train on the first so many images. Default: all."""
+    """Train on the first this many images. Default: all."""
     vit: Literal["patches", "stem"] = "patches"
     """What makes the ViT's patches: one linear map, or a convolutional stem (the preset tuned)."""
     augment: bool = True

@@ -26,7 +26,7 @@ from jaxtyping import Array
 from tyro.conf import Positional
 
 from flaxformer_edu.data import ArrayDataset, Pixels, load_mnist
-from flaxformer_edu.models.course import MLP, ConvDigit, ConvDigitConfig, MLPConfig, fit_linear, fit_perceptron
+from flaxformer_edu.models import MLP, ConvDigit, ConvDigitConfig, MLPConfig, fit_linear, fit_perceptron
 from flaxformer_edu.training import Optimizer, Task, classification
 from train import recipe
 
@@ -40,7 +40,7 @@ class Config(recipe.RecipeConfig):
     noise: float = 0.0
     """perceptron: the share of wrong labels; above 0 nothing separates them, and 1,000 passes (--epochs) end it."""
     devices: int = 1
-    """Present the processor as so many devices; for networks this small, one is the fastest."""
+    """Present the processor as this many devices; for networks this small, one is the fastest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,9 +86,9 @@ def linear(config: Config) -> dict[str, Any]:
     x = jnp.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
     y = jnp.array([3.0, 11.0, 10.0, 18.0])
     fitted = fit_linear(x, y, learning_rate=config.learning_rate or 0.5, steps=config.epochs or 500)
-    found = np.array([*fitted.slopes, fitted.intercept])
-    error = float(np.abs(found - [7, 8, 3]).max())
-    return {"parameters": found.tolist(), "largest_error": error, "bar": "7, 8 and 3, to 0.001"}
+    fit = np.array([*fitted.slopes, fitted.intercept])
+    error = float(np.abs(fit - [7, 8, 3]).max())
+    return {"parameters": fit.tolist(), "largest_error": error, "bar": "7, 8 and 3, to 0.001"}
 
 
 def sine() -> tuple[ArrayDataset, ArrayDataset, Task]:

@@ -38,9 +38,9 @@ class Config(recipe.RecipeConfig):
     dataset: Literal["cifar10", "mnist", "digits"] = "cifar10"
     """CIFAR-10 and MNIST are downloaded once, or read from the --data folder (cifar-10-batches-py, or idx files)."""
     image_size: int | None = None
-    """Enlarge or shrink images to so many pixels a side, and the model's positions with them. Default: the model's."""
+    """Resize images to this many pixels per side, and the model's positions with them. Default: the model's."""
     decay: float = 0.75
-    """Each layer learns so much slower than the one above it: 1 all alike, 0 the classifier alone."""
+    """Each layer's learning rate relative to that of the one above it: 1 all alike, 0 the classifier alone."""
     augment: bool = True
     """Shift and, where that makes sense, mirror the images."""
 

@@ -23,12 +23,9 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import arg
 
-from flaxformer_edu.convert import to_torch
-from flaxformer_edu.convert.layouts.cs188 import LAYOUTS
-from flaxformer_edu.convert.readers import write
-from flaxformer_edu.data import ArrayDataset, load_lang_id
-from flaxformer_edu.data.words import load_words
-from flaxformer_edu.models.language_id import CharRNN, CharRNNConfig
+from flaxformer_edu.convert import to_torch, write
+from flaxformer_edu.data import ArrayDataset, load_lang_id, load_words
+from flaxformer_edu.models import CharRNN, CharRNNConfig
 from flaxformer_edu.training import Optimizer, classification
 from train import recipe
 
@@ -60,7 +57,7 @@ class Config(recipe.RecipeConfig):
     preset: Literal["project", "gated"] = "gated"
     """project is the network of CS188's project; gated is a stronger one."""
     devices: int = 1
-    """Present the processor as so many devices; for networks this small, one is the fastest."""
+    """Present the processor as this many devices; for networks this small, one is the fastest."""
     save: Annotated[Path | None, arg(metavar="FILE")] = None
     """Write the trained weights to this file (.safetensors or .pth), under the names of the PyTorch twin."""
 
@@ -89,7 +86,7 @@ def run(config: Config) -> None:
     Console().print(confusion_table(counts["test"], languages))
     recipe.report(f"Language of a word, {config.preset}", figures, config.json)
     if config.save:
-        write(config.save, to_torch(trained.model, layout=LAYOUTS[CharRNN]))
+        write(config.save, to_torch(trained.model, layout="cs188"))
 
 
 def confusion(model: CharRNN, words: ArrayDataset) -> Int[np.ndarray, "class class"]:

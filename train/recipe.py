@@ -43,7 +43,7 @@ class RecipeConfig:
     seed: int = 0
     """What parameters, batches, dropout and augmentation are drawn from."""
     devices: int = min(2, os.cpu_count() or 1)
-    """Present the processor as so many devices, which share each batch; without effect on GPUs and TPUs."""
+    """Present the processor as this many devices, which share each batch; without effect on GPUs and TPUs."""
     dtype: Literal["float32", "bfloat16"] | None = None
     """The type of the computation; parameters stay float32. Default: the preset's."""
     tensorboard: bool = False

@@ -33,7 +33,7 @@ from flaxformer_edu.data import (
 )
 from flaxformer_edu.decode import check_beam, exact_match, translate_texts
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.models.seq2seq import Seq2SeqConfig, Seq2SeqTransformer
+from flaxformer_edu.models import Seq2SeqConfig, Seq2SeqTransformer
 from flaxformer_edu.training import Optimizer, translation
 from train import recipe
 
@@ -75,7 +75,7 @@ class Config(recipe.RecipeConfig):
     data: Annotated[Path | None, arg(name="pairs", metavar="FILE")] = None
     """Learn the pairs of this file instead, one per line, with a tab between the two texts."""
     subwords: int | None = None
-    """Learn a vocabulary of so many sub-words (needs the package tokenizers). Default: a token is a character."""
+    """Learn a vocabulary of this many sub-words (needs the package tokenizers). Default: a token is a character."""
     preset: Literal["tiny", "base"] = "tiny"
     """tiny learns the tasks in minutes on two cores; base is the model of Vaswani et al. 2017."""
     beam: int = 1

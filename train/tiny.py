@@ -60,7 +60,7 @@ def train(steps: int | None = None) -> tuple[VisionTransformer, list[float]]:
 
     losses = []
     for i in range(steps):
-        key = jax.random.fold_in(jax.random.key(SEED), i)  # other dropout masks in each step, the same in each run
+        key = jax.random.fold_in(jax.random.key(SEED), i)  # different dropout masks in each step, the same in each run
         params, memory, loss = step(params, memory, batches(i), key)
         losses.append(loss)  # JAX goes on without waiting for the number
     return nnx.merge(structure, params), [float(loss) for loss in losses]

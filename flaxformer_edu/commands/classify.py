@@ -19,7 +19,7 @@ from flaxformer_edu.errors import InputError
 from flaxformer_edu.files import write_json
 from flaxformer_edu.models import VisionTransformer
 
-CONSIDERED = 3  # classes shown per picture
+SHOWN_CLASSES = 3  # classes shown per picture
 
 
 def classify(
@@ -41,7 +41,7 @@ def classify(
     probabilities = np.asarray(jax.nn.softmax(model(images).astype(np.float32)))
     rows = []
     for path, row in zip(pictures, probabilities, strict=True):
-        best = np.argsort(-row)[:CONSIDERED]
+        best = np.argsort(-row)[:SHOWN_CLASSES]
         classes = [{"class": notes["class_names"][i], "probability": float(row[i])} for i in best]
         rows.append({"picture": str(path), "classes": classes})
     Console().print(table(rows))

@@ -125,7 +125,7 @@ def _names(model: nnx.Module, layout: str | None, weights: tuple[str, ...] = ())
 
 
 def _check_target(target: Path) -> None:
-    """Raise InputError where the target is there already, unless it is a model that `save_model` or we left there."""
+    """Raise InputError where the target is there already, unless `save_model` or this command wrote it."""
     if target.suffix in FORMATS:
         if target.exists():
             raise InputError(f"{target} already exists: choose another name, or delete it first")
@@ -150,7 +150,7 @@ def _write(opened: Opened, target: Path, layout: str | None) -> None:
 
 
 def _turned(model: nnx.Module) -> nnx.Module:
-    """With arrays in place of views that PyTorch's axes make of them: XLA turns them round faster than NumPy does."""
+    """With contiguous arrays in place of views in PyTorch's order of axes: XLA transposes faster than NumPy does."""
     leaves, structure = jax.tree.flatten(model)
     with ThreadPoolExecutor() as pool:
         return jax.tree.unflatten(structure, list(pool.map(jnp.asarray, leaves)))

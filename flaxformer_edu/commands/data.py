@@ -57,7 +57,7 @@ def show(name: str, out: Path, folder: Path | None = None, split: str = "train",
         tiles = caption_tiles(data, folder or source.place() or Path(), split, count, random, console.print)
     else:
         tiles = dataset_tiles(data[split], count, random)
-    draw_sheet(tiles, out, title=f"{folder.name if folder else name}, {split}")
+    draw_sheet(out, tiles, title=f"{folder.name if folder else name}, {split}")
     Console().print(f"{len(tiles)} examples drawn in {out}", soft_wrap=True, markup=False)
     return 0
 

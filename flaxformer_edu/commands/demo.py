@@ -1,4 +1,4 @@
-"""`flaxformer-edu demo`: in two minutes, what the package does, each figure against its bar."""
+"""`flaxformer-edu demo`: what the package does, in two minutes; each figure is held against its bar."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -106,7 +106,7 @@ def references(data: dict[str, Any], dataset: CaptionDataset) -> list[str]:
 
 
 def overfit_digits(out: Path, console: Console) -> list[Result]:
-    """A ViT on 64 digits, until it knows them all."""
+    """A ViT overfits 64 digits."""
     del out
     digits = load_digits()["train"]
     batch = replace(digits, name="64 digits", arrays=digits.take(np.arange(64)))

@@ -22,7 +22,7 @@ VARIABLES = ("XLA_FLAGS", "JAX_PLATFORMS", "NNX_GRAPH_MODE", "NNX_GRAPH_UPDATES"
 SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_disable_jit", "jax_disable_most_optimizations")
 REPORT_IT = "No switch is known that cures this. Please report it with this page; jaxlib 0.10.1 passes all of them."
 
-Page = dict[str, dict[str, Any]]  # of each section, what each of its lines is about and what it says
+Page = dict[str, dict[str, Any]]  # for each section, the name and the content of each line
 
 
 def page(verdicts: Iterable[canaries.Verdict]) -> Page:
@@ -44,7 +44,7 @@ def page(verdicts: Iterable[canaries.Verdict]) -> Page:
 
 
 def cures(verdicts: Iterable[canaries.Verdict]) -> list[str]:
-    """What to do about the canaries that failed; nothing, where none did."""
+    """What to do about the canaries that failed; empty if none did."""
     if all(verdict.ok for verdict in verdicts):
         return []
     flags = compiler.flags().split()

@@ -83,7 +83,7 @@ def explain_class(
     layer: int,
     head: int | None,
 ) -> tuple[str, dict[str, "Figure"]]:
-    """The likeliest classes, and what those tokens look at that are classified."""
+    """The likeliest classes, and what the tokens that are classified attend to."""
     structure, params = nnx.split(model)
 
     @jax.jit
@@ -136,7 +136,7 @@ def explain_caption(
 
 
 def word_ids(words: Sequence[str], idx_to_word: Sequence[str]) -> list[int]:
-    """The words' numbers. Raises InputError for a caption without words, and for words that the model never saw."""
+    """The words' ids. Raises InputError for a caption without words, and for words that the model never saw."""
     if not words:
         raise InputError("the caption has no words: hand in one with --caption")
     numbers = {word: i for i, word in enumerate(idx_to_word)}
@@ -161,7 +161,7 @@ def to_grid(shares: Float[Array, "*batch patch"], config: ViTConfig) -> Float[Ar
 
 
 def position_vectors(model: VisionTransformer) -> Float[Array, "length width"] | None:
-    """What is added to the tokens to say where they stand; None for a model that adds nothing."""
+    """The position vectors that are added to the tokens; None if the model adds none."""
     if model.positions is None:
         return None
     c = model.config

@@ -22,7 +22,7 @@ ROUNDINGS = 16  # of the largest gradient of all that may come together
 def gradient_rows(pair: Pair, ours: Gradients, theirs: Gradients) -> tuple[Row, ...]:
     """A row for each linked layer's output and each parameter, in the order of the backward pass.
 
-    A parameter comes behind the output of its layer; if that has no row, behind all of the module that holds it.
+    A parameter comes after the output of its layer; if that has no row, after all of the module that holds it.
     """
     arrays = [*_arrays(ours), *_arrays(theirs)]
     noise = _noise(ROUNDINGS, arrays, pair.tolerance, arrays)
@@ -73,7 +73,7 @@ def _largest_around(largest: Mapping[str, float]) -> dict[str, float]:
 
 
 def _merged(outputs: Sequence[Row], parameters: Iterable[Row]) -> list[Row]:
-    """Each parameter behind the last of the outputs in the innermost module with an output that holds it."""
+    """Each parameter after the last of the outputs in the innermost module with an output that holds it."""
     behind: dict[int, list[Row]] = {}
     for row in parameters:
         holders = [output.layer for output in outputs if is_within(row.layer, output.layer)]

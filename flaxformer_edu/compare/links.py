@@ -67,7 +67,7 @@ def _leaf_link(rule: Match) -> Link:
     given, wanted = (re.findall(r"\([^)]*\)|\S+", side) for side in rule.pattern.split("->"))
     given = given[
         : 1 if len(theirs) == 1 else 2
-    ]  # behind the list in braces, if any, stand the outputs, then the inputs
+    ]  # after the list in braces, if any, stand the outputs, then the inputs
     names = set(re.findall(r"\w+", " ".join(given)))
     wanted = [axis for axis in wanted if names.issuperset(re.findall(r"\w+", axis))]
     sizes = {name: size for name, size in rule.sizes.items() if name in names}

@@ -1,7 +1,8 @@
 """Weights of PyTorch, Hugging Face and Google in and out: rules that are their own inverse, strict both ways.
 
-`open` gives the model in any file or folder, or of a name. Step by step: `read` a file's tensors, `find_config` or your
-own configuration, `from_torch`; and back, `to_torch` and `write`. A `Layout` of `Rule`s describes a model of your own.
+`open` returns the model in any file or folder, or of a published name. Step by step: `read` a file's tensors,
+`find_config` or your own configuration, `from_torch`; and back, `to_torch` and `write`. A `Layout` of `Rule`s describes
+a model of your own.
 """
 
 from flaxformer_edu.convert.huggingface import open_huggingface, save_huggingface

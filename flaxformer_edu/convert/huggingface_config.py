@@ -56,7 +56,7 @@ FIELDS = {
     "num_channels": _size("channels", 3),
     "qkv_bias": Field("qkv_bias", True, "true or false", lambda value: isinstance(value, bool)),
 }
-READ_APART = {"architectures", "model_type", "id2label", "label2id", "num_labels", "pooler_output_size", "pooler_act"}
+OTHER_FIELDS = {"architectures", "model_type", "id2label", "label2id", "num_labels", "pooler_output_size", "pooler_act"}
 # Without effect on what the model computes from images: names, the loss, storage, initialisation, other tasks.
 HARMLESS = {
     *("_name_or_path", "name_or_path", "_commit_hash", "transformers_version", "task_specific_params"),
@@ -116,7 +116,7 @@ def _check_kind(path: Path, described: dict[str, Any]) -> None:
         raise InputError(f"{path}: model_type is {kind!r:.60}, and of Hugging Face's models only 'vit' is known")
     if not isinstance(architectures, list) or not set(map(str, architectures)) <= set(ARCHITECTURES):
         raise InputError(f"{path}: architectures is {architectures!r:.60}, expected one of {', '.join(ARCHITECTURES)}")
-    unknown = [name for name in described if name not in {*FIELDS, *READ_APART, *HARMLESS}]
+    unknown = [name for name in described if name not in {*FIELDS, *OTHER_FIELDS, *HARMLESS}]
     if unknown:
         raise InputError(
             f"{path} has {', '.join(f'{name:.60} = {described[name]!r:.40}' for name in unknown[:5])}, which is not "

@@ -24,7 +24,7 @@ from flaxformer_edu.runs.folder import MODEL_FILE
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 HALF = {"mean": (0.5,), "std": (0.5,)}
 NORMALISATIONS = {"torchvision": IMAGENET, "timm": HALF, "hf_vit": HALF, "google_npz": HALF}
-UNTOLD = ("heads", "activation", "norm_epsilon")  # what of a configuration no tensor's shape tells
+NOT_IN_SHAPES = ("heads", "activation", "norm_epsilon")  # fields that no tensor's shape determines
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def open(
 
     `options`, such as `dtype`, go to the model. With `views`, parameters are views of the file where they can be:
     enough for a model that is only to be written elsewhere.
-    Raises InputError where there is nothing, where it is damaged, or its configuration cannot be told.
+    Raises InputError where there is nothing, where it is damaged, or its configuration cannot be determined.
     """
     if layout is not None and layout not in LAYOUTS:
         raise InputError(f"unknown layout {layout!r}: choose one of {', '.join(LAYOUTS)}")
@@ -81,7 +81,7 @@ def open(
     else:
         notes, weights = {}, read(path)
         preset, config, layout = choose_preset(weights, preset, layout)
-        values = ", ".join(f"{name} {getattr(config, name)}" for name in UNTOLD)
+        values = ", ".join(f"{name} {getattr(config, name)}" for name in NOT_IN_SHAPES)
         assumed = (f"{values}: those of the preset {preset} in the layout {layout}",)
     if "mean" not in notes and layout in NORMALISATIONS:
         pixels = NORMALISATIONS[layout]

@@ -15,7 +15,7 @@ from flaxformer_edu.models import VisionTransformer, ViTConfig
 from flaxformer_edu.models.abstract import abstract
 
 PRESETS = ("b16", "b32", "l16", "s16", "ti16", "scratch", "scratch_large", "cs231n")
-# What all models in these layouts have, and no tensor tells.
+# What all models in these layouts share, and no tensor shows.
 CONVENTIONS: dict[str, dict[str, Any]] = {
     "hf_vit": {"norm_epsilon": 1e-12, "hidden_dropout": 0.0},
     "google_npz": {"activation": "gelu_tanh"},
@@ -63,7 +63,7 @@ def _adapted(preset: str, weights: Mapping[str, np.ndarray], layout: str) -> ViT
     matches = _matches(largest, weights, layout)
 
     def size(parameter: str, axis: int) -> int | None:
-        """How long an axis of the tensor is that makes this parameter, None where there is no such tensor."""
+        """The length of an axis of the tensor that makes this parameter; None if there is no such tensor."""
         matched = matches.get(parameter)
         tensor = None if matched is None else weights.get(matched.torch[0])
         return None if tensor is None or tensor.ndim <= abs(axis) - 1 else tensor.shape[axis]

@@ -29,7 +29,7 @@ class Rule:
     Names are templates: `{i}` stands for a number, the same on both sides, and `{query,key,value}` for several tensors,
     which are stacked along a new first axis; either side may have one such list. The einops pattern leads from
     PyTorch's axes to ours; swapping its sides is the inverse. `sizes` are those of its axes that our shapes do not
-    tell. Without a pattern the tensors are equal.
+    give. Without a pattern the tensors are equal.
 
     >>> Rule("layers.{i}.linear1.weight", "blocks.{i}.mlp.up.kernel", "hidden width -> width hidden")
     >>> Rule("attn.in_proj_bias", "attention.{query,key,value}.bias", "(qkv width) -> qkv width")
@@ -82,7 +82,7 @@ class Match:
     sizes: Mapping[str, int]
 
     def to_ours(self, tensors: Mapping[str, np.ndarray], shapes: Shapes) -> dict[str, np.ndarray]:
-        """Our parameters, made of PyTorch's tensors."""
+        """Our parameters, from PyTorch's tensors."""
         stacked = _stack([tensors[name] for name in self.torch])
         if self.pattern is not None:
             theirs, ours = self.pattern.split("->")
@@ -90,7 +90,7 @@ class Match:
         return dict(zip(self.ours, [stacked] if len(self.ours) == 1 else stacked, strict=True))
 
     def to_torch(self, parameters: Mapping[str, jax.Array | np.ndarray]) -> dict[str, np.ndarray]:
-        """PyTorch's tensors, made of our parameters."""
+        """PyTorch's tensors, from our parameters."""
         stacked = self._inverse(_stack([np.asarray(parameters[name]) for name in self.ours]))
         tensors = [stacked] if len(self.torch) == 1 else stacked
         return {name: np.asarray(tensor, order="C") for name, tensor in zip(self.torch, tensors, strict=True)}

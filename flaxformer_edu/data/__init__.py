@@ -12,6 +12,7 @@ from flaxformer_edu.data.augment import cutmix, random_crop, random_flip
 from flaxformer_edu.data.captions.coco import load_coco
 from flaxformer_edu.data.captions.dataset import CaptionDataset, caption_dataset, decode_captions
 from flaxformer_edu.data.captions.drawn import picture_set, write_pictures
+from flaxformer_edu.data.image_sets.cifar10 import CIFAR10_PIXELS
 from flaxformer_edu.data.image_sets.digits import load_digits, stratified_split
 from flaxformer_edu.data.image_sets.loading import load_cifar10, load_mnist
 from flaxformer_edu.data.images import PictureReader, read_images, resize_image
@@ -26,12 +27,13 @@ from flaxformer_edu.data.text.vocabulary import (
     encode_texts,
     open_vocabulary,
 )
-from flaxformer_edu.data.words import ALPHABET, LANGUAGES, encode_words, load_words
+from flaxformer_edu.data.words import ALPHABET, LANGUAGES, encode_words, load_words, split_of
 from flaxformer_edu.data.words.lang_id import decode_word, load_lang_id
 from flaxformer_edu.files import cache_folder
 
 __all__ = [
     "ALPHABET",
+    "CIFAR10_PIXELS",
     "LANGUAGES",
     "LONGEST",
     "SOURCES",
@@ -72,6 +74,7 @@ __all__ = [
     "read_pairs",
     "resize_image",
     "source_named",
+    "split_of",
     "stratified_split",
     "write_pictures",
 ]

@@ -60,7 +60,7 @@ def caption_tiles(
     return tiles
 
 
-def draw_sheet(tiles: Sequence[Tile], path: Path, title: str) -> None:
+def draw_sheet(path: Path, tiles: Sequence[Tile], title: str) -> None:
     """Draw the tiles in rows of six and write them to an image file, of the kind its name ends in."""
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""Beam search: several sequences a row are carried on at a time, and the best ones survive."""
+"""Beam search: several sequences per row are extended at a time, and the best are kept."""
 
 from functools import partial
 from typing import NamedTuple
@@ -28,7 +28,7 @@ def beam_search(
     prompt: Prompt | None = None,
     max_length: int | None = None,
 ) -> Beams:
-    """Carry `width` sequences a row on by every token, keep the `width` best of the results, and so on.
+    """Extend `width` sequences per row by every token, keep the `width` best results, and repeat.
 
     A sequence is scored by log p / ((5 + n) / 6)^length_penalty, where p is the probability that the model gives to its
     n tokens, the end token among them and the prompt's not: at 0 the score is log p itself, which favours short

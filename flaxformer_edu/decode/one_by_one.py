@@ -21,8 +21,8 @@ def greedy(
     `prompt` holds the tokens that each row begins with, without the start token; rows that begin with fewer are padded
     on the right. `max_length` (default: the model's) counts the prompt's tokens too.
 
-    Returns the rows without the start token; after its end token, which is included, a row is padding. Compiled once a
-    batch shape. Raises InputError for a length that the model cannot write, and for a prompt that does not fit.
+    Returns the rows without the start token; after its end token, which is included, a row is padding. Compiled once
+    per batch shape. Raises InputError for a length that the model cannot write, and for a prompt that does not fit.
     """
     return generate(model, inputs, first_tokens(model, inputs, prompt, max_length), Partial(most_likely), None)
 

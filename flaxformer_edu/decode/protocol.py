@@ -1,4 +1,4 @@
-"""What a model offers to be decoded, and what the functions that decode it have in common."""
+"""What a model must offer to be decoded, and what the decoding functions share."""
 
 from typing import Protocol, runtime_checkable
 
@@ -53,7 +53,7 @@ class CachedDecoder(Protocol):
         ...
 
     def start(self, inputs: PyTree, length: int, /) -> tuple[PyTree, PyTree]:
-        """What the inputs come to, which every step needs and none changes, and an empty cache for `length` tokens.
+        """The encoded inputs, which every step reads and none changes, and an empty cache for `length` tokens.
 
         The batch is the first axis of every array in both.
         """

@@ -1,4 +1,4 @@
-"""How good what a model wrote is: word for word that of a person, or BLEU against several people's."""
+"""Scores of what a model wrote: exact matches with a person's text, or BLEU against several people's."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from flaxformer_edu.errors import InputError
 
 
 def exact_match(written: Sequence[str], wanted: Sequence[str]) -> float:
-    """The share of texts that are exactly those wanted."""
+    """The share of texts that equal the expected ones exactly."""
     return float(np.mean([text == goal for text, goal in zip(written, wanted, strict=True)]))
 
 

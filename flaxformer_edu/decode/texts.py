@@ -18,7 +18,7 @@ LENGTH_PENALTY = 0.6  # of beam search: Vaswani et al. 2017, section 6.1
 
 
 def check_beam(width: int) -> None:
-    """Raise InputError unless a beam can have that width: better before a training than after."""
+    """Raise InputError unless a beam can have that width; called before a training, not after it."""
     if width < 1:
         raise InputError(f"beam is {width}, expected 1, greedy decoding, or more")
 
@@ -30,7 +30,7 @@ def write_tokens(
     beam: int = 1,
     batch_size: int = 250,
 ) -> Int[np.ndarray, "sequence length"]:
-    """What the model writes for each input: by beam search of that width, where it is 1 by greedy decoding."""
+    """What the model writes for each input: by beam search of that width, or greedily if it is 1."""
     check_beam(beam)
     rows = []
     for start in range(0, len(inputs), batch_size):

@@ -31,7 +31,7 @@ def dot_product_attention(
 ) -> tuple[Float[Array, "batch query head dim"], Float[Array, "batch head query key"]]:
     """softmax(Q K^T / sqrt(dim)) V: every query gets the mean of the values, weighted by how well their keys match.
 
-    Returns the result and the weights as they were before dropout. Rows of the weights add up to 1; a row whose mask
+    Returns the result and the weights before dropout. Rows of the weights add up to 1; a row whose mask
     leaves nothing to attend to is all zeros, and so is its result. The softmax is computed in float32 at least.
     Source: Vaswani et al. 2017, equation 1.
     """
@@ -50,8 +50,8 @@ def dot_product_attention(
 class KeysValues(NamedTuple):
     """What queries attend to, projected and cut into heads: computed once, it serves every query that follows.
 
-    Here alone heads come before positions, as the matrix products read them: a cache in the other order is copied into
-    this one, whole, at each token that is decoded (XLA on a CPU, where that makes decoding half as slow again).
+    Only here do heads come before positions, the order in which the matrix products read them. A cache in the other
+    order would be copied into this one at every decoded token: XLA on a CPU then takes half as long again to decode.
     """
 
     key: Float[Array, "batch head key dim"]

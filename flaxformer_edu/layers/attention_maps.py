@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 def attention_rollout(
     maps: Float[Array | np.ndarray, "layer batch head length length"],
 ) -> Float[Array, "batch length length"]:
-    """How much of each input token reaches each token behind the last layer, along all paths through the layers.
+    """How much of each input token reaches each token after the last layer, along all paths through the layers.
 
     A layer passes on 0.5 W + 0.5 I, W being the mean of its heads' weights and I the residual connection; the layers'
     products are multiplied, the last one leftmost. Rows add up to 1, as those of W do.

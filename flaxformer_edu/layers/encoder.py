@@ -114,7 +114,7 @@ class Block(nnx.Module):
         return norm(x) if self.config.norm == "pre" else x
 
     def post(self, norm: nnx.LayerNorm, x: Tokens) -> Tokens:
-        """What leaves a residual connection: norm(x) where normalisation stands behind it, else x."""
+        """What leaves a residual connection: norm(x) where normalisation follows it, else x."""
         return norm(x) if self.config.norm == "post" else x
 
     def drop(self, x: Tokens, rngs: Randomness | None) -> Tokens:

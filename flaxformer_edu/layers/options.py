@@ -1,4 +1,4 @@
-"""What every layer hands through to the Flax layers it is made of."""
+"""What every layer passes on to the Flax layers inside it."""
 
 from typing import TypedDict, Unpack
 

@@ -23,7 +23,7 @@ def scan_states(
 ) -> tuple[Float[Array, "batch width"], Float[Array, "batch length width"]]:
     """The last state of a recurrence, and all of them: h[t] = step(h[t - 1], inputs[t]), with `start` before the first.
 
-    Where `mask` is False the state is handed on unchanged, so that padding, before or after a sequence, changes
+    Where `mask` is False the state is carried over unchanged, so that padding, before or after a sequence, changes
     nothing. `reverse` runs from the last position to the first; h[t] then follows h[t + 1].
     """
 

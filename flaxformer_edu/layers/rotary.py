@@ -66,7 +66,7 @@ class Rotary:
 class Multiplied:
     """Multiplies queries and keys, feature by feature, by `sinusoidal_positions`: a mistake often taken for RoPE.
 
-    It is here to be compared: it turns nothing, so scores depend on both positions, not on their distance, and
+    It is here for comparison: it turns nothing, so scores depend on both positions, not on their distance, and
     features whose sine is near zero are lost. Source: seen in homework on the Vision Transformer.
     """
 

@@ -1,4 +1,4 @@
-"""Models taken apart: into structure and parameters, and without numbers, for weights that come from elsewhere."""
+"""Models split into structure and parameters, and models without numbers, for weights that come from elsewhere."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -12,7 +12,7 @@ Model = TypeVar("Model", bound=nnx.Module)
 
 
 class _OneKey(nnx.RngStream):
-    """Gives the same key each time: no number is ever drawn, and to count keys takes most of the time of tracing."""
+    """Gives the same key each time: no number is ever drawn, and counting keys would take most of the tracing time."""
 
     def __call__(self) -> jax.Array:
         return self.key[...]

@@ -81,7 +81,7 @@ class CaptioningTransformer(nnx.Module):
     ) -> Float[Array, "batch length vocab"]:
         """Logits of the word that follows each word of `captions`.
 
-        Raises InputError for features of another size, captions longer than `max_length`, and, outside of a
+        Raises InputError for features of another size, captions longer than `max_length`, and, outside a
         transformation, ids beyond the vocabulary (within one they give NaN).
         """
         return self.decode(captions, self.encode(features), rngs=rngs)

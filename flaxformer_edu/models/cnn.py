@@ -1,4 +1,4 @@
-"""A small convolutional network, for Vision Transformers to be compared with."""
+"""A small convolutional network, to compare Vision Transformers with."""
 
 from dataclasses import dataclass
 from typing import Any, Unpack

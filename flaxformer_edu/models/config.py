@@ -16,14 +16,14 @@ Init = Literal["normal", "truncated_normal", "lecun", "xavier"]
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig(BlockConfig):
-    """Blocks, and what every model says of the rest.
+    """The blocks' settings, and those that every model adds.
 
-    final_norm: normalise each token behind the last block ("tokens"), in classifiers the pooled vector instead
+    final_norm: normalise each token after the last block ("tokens"), in classifiers the pooled vector instead
         ("pooled"), or neither ("none"). None becomes "tokens" for pre-norm blocks, whose sum nothing else normalises,
         and "none" for post-norm blocks.
     init: how kernels are drawn: from N(0, init_std^2) ("normal"; "truncated_normal" as PyTorch does, at -2 and 2), with
-        variance 1 / inputs ("lecun": small patches need that, lest the positions drown them), or as Glorot and Bengio
-        2010 ("xavier"). What is not drawn so, the model's docstring says.
+        variance 1 / inputs ("lecun": small patches need that, or the positions drown them), or as Glorot and Bengio
+        2010 ("xavier"). The model's docstring says what is drawn otherwise.
     init_std: the standard deviation for "normal" and "truncated_normal".
     """
 

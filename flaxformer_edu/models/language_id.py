@@ -19,7 +19,7 @@ from flaxformer_edu.models.config import preset
 
 @dataclass(frozen=True, kw_only=True)
 class CharRNNConfig:
-    """A network that reads words: what it reads and tells apart, and its sizes.
+    """What the network reads and distinguishes, and its sizes.
 
     A letter's id is its place in `alphabet`, a language's its place in `languages`. The gated reader alone has a
     `window`, an odd number of letters that it sees at once, and `dropout`.
@@ -104,8 +104,8 @@ class ProjectReader(nnx.Module):
 class GatedReader(nnx.Module):
     """Windows of letters, a linear map with ReLU of each, and two GRUs that read these, one in each direction.
 
-    Of each of the GRUs' features the largest value along the word counts (Collobert and Weston 2008's max over time):
-    an ending that gives the language away speaks up wherever it stands.
+    Each feature counts with its largest value along the word (Collobert and Weston 2008's max over time), so that an
+    ending that gives the language away counts wherever it stands.
     """
 
     def __init__(self, config: CharRNNConfig, *, rngs: nnx.Rngs, **options: Unpack[LinearOptions]):

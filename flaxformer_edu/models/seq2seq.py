@@ -142,7 +142,7 @@ class Seq2SeqTransformer(nnx.Module):
     ) -> Float[Array, "batch target vocab"]:
         """Logits of the token that follows each token of `target`; padding is attended to on neither side.
 
-        Raises InputError for sequences longer than `max_length`, batches that differ, and, outside of a transformation,
+        Raises InputError for sequences longer than `max_length`, batches that differ, and, outside a transformation,
         ids beyond the vocabulary.
         """
         c = self.config

@@ -1,4 +1,4 @@
-"""What a Vision Transformer is made of, and the published ones by name."""
+"""The configuration of a Vision Transformer, with the published ones by name."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -94,7 +94,7 @@ class ViTConfig(TransformerConfig):
     def tiles(
         cls, *, positions: Literal["sinusoidal", "rotary", "multiplied", "learned"] = "sinusoidal", **changes: Any
     ) -> "ViTConfig":
-        """MNIST's digits as 4 x 4 tiles, by two blocks of one head that do not mix what it saw."""
+        """MNIST's digits as 4 x 4 tiles, for two blocks of one head without an output projection."""
         sizes = {"image_size": 28, "patch_size": 7, "classes": 10, "width": 64, "layers": 2, "heads": 1, "hidden": 512}
         attention = {"qkv_bias": False, "merged_qkv": True, "output_projection": False}
         where = {
@@ -106,7 +106,7 @@ class ViTConfig(TransformerConfig):
 
     @classmethod
     def scratch(cls, **changes: Any) -> "ViTConfig":
-        """The small ViT "from scratch" of many tutorials, for CIFAR-10: no norm behind the last block, tanh GELU."""
+        """The small ViT "from scratch" of many tutorials, for CIFAR-10: no norm after the last block, tanh GELU."""
         sizes = {"image_size": 32, "patch_size": 4, "classes": 10, "width": 48, "layers": 4, "heads": 4, "hidden": 192}
         style = {"norm_epsilon": 1e-5, "activation": "gelu_tanh", "final_norm": "none"}
         return cls.b16(**{**sizes, **style, **changes})

@@ -7,6 +7,7 @@ colour-blind readers. `figure.savefig("name.png")` writes one; .svg and .pdf do 
 from flaxformer_edu.plots.attention import attended_words, attention_grid, attention_map, attention_received
 from flaxformer_edu.plots.confusion import confusion_counts, confusion_matrix, frequent_confusions
 from flaxformer_edu.plots.curves import training_curves
+from flaxformer_edu.plots.panels import show_image
 from flaxformer_edu.plots.pictures import captioned_pictures, misclassified
 from flaxformer_edu.plots.positions import position_similarity
 from flaxformer_edu.plots.side_by_side import side_by_side
@@ -22,6 +23,7 @@ __all__ = [
     "frequent_confusions",
     "misclassified",
     "position_similarity",
+    "show_image",
     "side_by_side",
     "training_curves",
 ]

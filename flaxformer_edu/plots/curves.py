@@ -17,11 +17,11 @@ Row = Mapping[str, Any]
 
 
 def training_curves(runs: Mapping[str, Iterable[Row]]) -> "Figure":
-    """Each metric over the steps, one panel a metric: training's running mean, and evaluation.
+    """Each metric over the steps, one panel per metric: training's running mean, and evaluation.
 
     `runs` has the rows of each run (`TrainResult.rows`, or `read_rows`) under its name; a single run needs none:
     `{"": rows}`, and is drawn with every step's value, faintly. Of several runs training is dashed, and each panel
-    reaches as far as the curves do behind the first fifth of the steps, so that the runs can be told apart.
+    reaches as far as the curves do after the first fifth of the steps, so that the runs can be distinguished.
     """
     several = {name: list(rows) for name, rows in runs.items()}
     drawn = [key for rows in several.values() for row in rows for key, value in row.items() if value is not None]

@@ -34,7 +34,7 @@ def show_image(axis: "Axes", image: Image) -> None:
 def overlay(axis: "Axes", image: Image, shares: Float[np.ndarray, "row column"]) -> "ScalarMappable":
     """The image in grey under a grid of shares, coloured from 0 to their largest; what they are drawn by.
 
-    The larger a share, the less of the image shows through. Its black is lightened, lest it swallow the colours.
+    The larger a share, the less of the image shows through. Its black is lightened, as it would swallow the colours.
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -65,7 +65,7 @@ def outline():
 
 
 def wrap(text: str, width: int = 34) -> str:
-    """The text in lines of at most so many characters."""
+    """The text in lines of at most `width` characters."""
     import textwrap
 
     return "\n".join(textwrap.wrap(text, width))

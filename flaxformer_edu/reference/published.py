@@ -13,7 +13,7 @@ from flaxformer_edu.reference.recipes import RECIPES
 from flaxformer_edu.reference.torch_random import TorchGenerator
 
 Edition = Literal["cs231n", "xcs231n"]
-# Which processor's dropout masks an edition was printed with: Intel's with MKL, or everybody else's.
+# Which processor's dropout masks an edition was printed with: Intel's with MKL, or any other.
 DROPOUT: dict[str, Literal["mkl", "generic"]] = {"cs231n": "mkl", "xcs231n": "generic"}
 SEED = 231
 
@@ -42,7 +42,7 @@ class Row:
     ok: bool
 
 
-def published(edition: str) -> list[Published]:
+def published_tensors(edition: str) -> list[Published]:
     """The tensors of one edition. Raises InputError for an edition that does not exist."""
     if edition not in DROPOUT:
         raise InputError(f"there is no edition {edition!r}: choose one of {', '.join(DROPOUT)}")
@@ -62,7 +62,7 @@ def published(edition: str) -> list[Published]:
 
 def verify(edition: str) -> Iterator[Row]:
     """Compute the tensors of one edition, a recipe at a time, and compare them with the printed ones."""
-    expected = {tensor.id: tensor for tensor in published(edition)}
+    expected = {tensor.id: tensor for tensor in published_tensors(edition)}
     for recipe in RECIPES:
         for name, ours in recipe(TorchGenerator(SEED, dropout=DROPOUT[edition])).items():
             yield compare(expected[name], np.asarray(ours))

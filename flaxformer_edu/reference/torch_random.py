@@ -17,7 +17,7 @@ from flaxformer_edu.errors import InputError
 BLOCK = 16  # PyTorch transforms normals in blocks of 16; fewer than that are drawn one at a time
 WIDE_RANGE = 2**28  # from this many integers on, one integer takes 64 random bits instead of 32
 MCG31M1_MULTIPLIER, MCG31M1_MODULUS = 1132489760, 2**31 - 1  # L'Ecuyer 1999, as in Intel's MKL
-CACHED = 2**14  # elements of a piece that stays in the processor's cache: four times as fast as all at once
+CHUNK = 2**14  # elements of a piece that stays in the processor's cache: four times as fast as all at once
 
 Operand = np.ndarray | np.floating
 
@@ -180,7 +180,7 @@ def _multiply_add(x: Float[np.ndarray, " size"], factor: np.floating, term: np.f
     if term == 0:
         return x * factor
     fused = _fused32 if x.dtype == np.float32 else _fused64
-    return np.concatenate([fused(piece, factor, term) for piece in np.array_split(x, x.size // CACHED + 1)])
+    return np.concatenate([fused(piece, factor, term) for piece in np.array_split(x, x.size // CHUNK + 1)])
 
 
 def _fused32(x: np.ndarray, factor: np.floating, term: np.floating) -> np.ndarray:

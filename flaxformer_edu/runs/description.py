@@ -58,7 +58,7 @@ def describe_model(
 
 
 def up_to_date(description: Any) -> Any:
-    """What a folder says about its run, in the words of today: folders written before a name changed stay open.
+    """What a folder says about its run, under today's names: folders written before a name changed stay open.
 
     Configurations of our own models read what they were before, and fill in what they lacked.
     """
@@ -70,6 +70,8 @@ def up_to_date(description: Any) -> Any:
     if renamed.get(CLASS) in MOVED_CLASSES:
         renamed[CLASS] = MOVED_CLASSES[renamed[CLASS]]
     try:
+        if isinstance(renamed.get("model"), str):
+            renamed["model"] = class_path(resolve(renamed["model"]))
         return encode(decode(renamed)) if CLASS in renamed else renamed
     except InputError:  # a class that is not ours
         return renamed

@@ -62,8 +62,8 @@ def open_model(
     return nnx.merge(graphdef, jax.tree.map(jnp.asarray, params)), decode(described["notes"])
 
 
-def claim_folder(folder: Path, model: dict[str, Any], run: dict[str, Any]) -> None:
-    """Make the folder that of this run, new or resumed. Raises InputError where it holds a different one."""
+def register_run(folder: Path, model: dict[str, Any], run: dict[str, Any]) -> None:
+    """Write what the run is into its folder, if it is new. Raises InputError where the folder holds a different one."""
     found = {name: described_in(folder / name) for name in (MODEL_FILE, RUN_FILE)}
     now = {MODEL_FILE: model, RUN_FILE: run}
     if found[RUN_FILE] is None and (folder / FOLDER).exists():
@@ -79,5 +79,5 @@ def claim_folder(folder: Path, model: dict[str, Any], run: dict[str, Any]) -> No
 
 
 def described_in(path: Path) -> Any:
-    """What the file says, in the words of today; None where there is no such file."""
+    """What the file says, under today's names; None where there is no such file."""
     return up_to_date(read_json(path, remedy="delete the folder and start afresh")) if path.exists() else None

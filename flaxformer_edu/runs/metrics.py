@@ -77,7 +77,7 @@ class MetricsLog:
             self._board.write(row)
 
     def flush(self) -> None:
-        """See to it that all rows are on the disk, before a checkpoint that counts on them."""
+        """Make sure that all rows are on the disk before a checkpoint relies on them."""
         if self._file is not None:
             self._file.flush()
             os.fsync(self._file.fileno())

@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, now and then a line elsewhere."""
+"""The progress of a run: a bar on a terminal, an occasional line elsewhere."""
 
 import time
 from typing import Any

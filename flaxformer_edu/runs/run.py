@@ -1,4 +1,4 @@
-"""A run while it goes on: its metrics, its progress on the screen, its checkpoints, and the wish to stop it."""
+"""A run in progress: its metrics, what the screen shows, its checkpoints, and requests to stop it."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +11,7 @@ from rich.console import Console
 
 from flaxformer_edu import plots
 from flaxformer_edu.runs.checkpoints import Checkpoints
-from flaxformer_edu.runs.folder import CURVES_FILE, METRICS_FILE, claim_folder
+from flaxformer_edu.runs.folder import CURVES_FILE, METRICS_FILE, register_run
 from flaxformer_edu.runs.metrics import DivergedError, MetricsLog, Row
 from flaxformer_edu.runs.progress import TrainingProgress
 from flaxformer_edu.runs.signals import StopRequest, stop_request
@@ -76,7 +76,7 @@ class Run:
 
         Raises InputError where the folder holds a model or a run that is described otherwise.
         """
-        claim_folder(folder, model, run)
+        register_run(folder, model, run)
         self.folder = folder
         self._checkpoints = self._open.enter_context(Checkpoints(folder, **self._best))
         step = self._checkpoints.latest

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C as a wish to stop, which the loop grants when it can do so cleanly."""
+"""SIGTERM and Ctrl-C as a request to stop, which the loop grants when it can do so cleanly."""
 
 import signal
 import threading

@@ -65,5 +65,5 @@ class Evaluation:
             )
         names = jax.eval_shape(self._sums, params, batch).keys() - {"examples"}
         if metric not in names:
-            found = ", ".join(sorted(names))
-            raise InputError(f"best_metric is {metric!r}, but evaluate_fn gives {found}: name one of them")
+            known = ", ".join(sorted(names))
+            raise InputError(f"best_metric is {metric!r}, but evaluate_fn gives {known}: name one of them")

@@ -16,9 +16,9 @@ from flaxformer_edu.training.optimizers import Optimizer
 
 
 def with_new_head(model: VisionTransformer, classes: int, **options: Any) -> VisionTransformer:
-    """The same model with a classifier of zeros for so many classes, so that training starts at equal probabilities.
+    """The same model with a zero-initialised classifier for `classes`: training starts at equal probabilities.
 
-    Of what stands behind the encoder only the norm is kept (Dosovitskiy et al. 2020, section 3.2: fine-tuning removes
+    Of the layers after the encoder only the norm is kept (Dosovitskiy et al. 2020, section 3.2: fine-tuning removes
     the representation layer). `options`, such as `dtype`, go to the model.
     """
     config = replace(model.config, classes=classes, representation=None)
@@ -37,7 +37,7 @@ class LayerWise:
     """An optimizer for fine-tuning a Vision Transformer: the further from the classifier, the smaller the steps.
 
     Each layer's updates are `decay` times those of the layer above it: the classifier's as they are, the last block's
-    times `decay`, the patches' times decay^(layers + 1). With decay 0 the classifier alone is trained, upon frozen
+    times `decay`, the patches' times decay^(layers + 1). With decay 0 the classifier alone is trained, on frozen
     features. Source: Clark et al. 2020, "ELECTRA", and Bao et al. 2021, "BEiT".
     """
 

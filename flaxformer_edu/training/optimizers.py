@@ -21,7 +21,7 @@ class Optimizer:
     adamw: torch.optim.AdamW; its weight decay is decoupled (Loshchilov and Hutter 2019), times the learning rate.
 
     `weight_decay` None stands for PyTorch's default: 0 for sgd and adam, 0.01 for adamw (optax's would be 0.0001).
-    `decay` "all" applies it to every parameter, as PyTorch does unless told otherwise; "weights" spares biases and the
+    `decay` "all" applies it to every parameter, as PyTorch does by default; "weights" spares biases and the
     scales of norms. The learning rate rises linearly over `warmup_steps`, and then stays ("constant") or falls along a
     half cosine to `final_fraction` of itself at the last step ("cosine"). With "inverse_sqrt" it is learning_rate *
     min(step / warmup_steps, sqrt(warmup_steps / step)), steps counted from 1: Vaswani et al. 2017, equation 3, whose

@@ -17,7 +17,7 @@ Augment = Callable[[Key[Array, ""], Any], Any]  # a random change of a batch's i
 Prepare = Callable[[Any], Any]  # what is done to a batch's inputs before the model sees them
 
 
-def as_they_are(inputs: Any) -> Any:
+def unchanged(inputs: Any) -> Any:
     """The inputs themselves."""
     return inputs
 
@@ -33,7 +33,7 @@ class Task:
 def classification(
     inputs: str = "images",
     *,
-    prepare: Prepare = as_they_are,
+    prepare: Prepare = unchanged,
     augment: Augment | None = None,
     mixed: bool = False,
     label_smoothing: float = 0.0,
@@ -63,7 +63,7 @@ def classification(
     return Task(loss_fn, evaluate_fn)
 
 
-def captioning(inputs: str = "features", *, prepare: Prepare = as_they_are, padding_id: int = 0) -> Task:
+def captioning(inputs: str = "features", *, prepare: Prepare = unchanged, padding_id: int = 0) -> Task:
     """Batches of `captions` and of what is captioned, by default `features`: each word is predicted from those before.
 
     The loss is the course's; in evaluation it is the same, one value per caption.

@@ -10,10 +10,18 @@ from flax import nnx
 
 from flaxformer_edu import cli
 from flaxformer_edu.commands.convert import convert
-from flaxformer_edu.convert import ConversionError, from_torch, read, to_torch, write
-from flaxformer_edu.convert.huggingface import open_huggingface, save_huggingface
-from flaxformer_edu.convert.layouts import find_layout
-from flaxformer_edu.convert.presets import PRESETS, find_config
+from flaxformer_edu.convert import (
+    ConversionError,
+    find_config,
+    find_layout,
+    from_torch,
+    open_huggingface,
+    read,
+    save_huggingface,
+    to_torch,
+    write,
+)
+from flaxformer_edu.convert.presets import PRESETS
 from flaxformer_edu.convert.rules import match, parameter_shapes
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import (

@@ -8,9 +8,9 @@ import pytest
 from flax import nnx
 
 from flaxformer_edu.commands.identify import BUNDLED_MODEL, WORDS_PER_CALL, classify, identify, open_network
-from flaxformer_edu.data.words import load_words
+from flaxformer_edu.data import load_words
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.models.course import MLP, MLPConfig
+from flaxformer_edu.models import MLP, MLPConfig
 from flaxformer_edu.runs import save_model
 
 

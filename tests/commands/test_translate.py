@@ -8,10 +8,9 @@ from flax import nnx
 
 from flaxformer_edu import decode
 from flaxformer_edu.commands.translate import translate
-from flaxformer_edu.data.text.vocabulary import Characters, encode_texts
+from flaxformer_edu.data import Characters, encode_texts
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.models.course import MLP, MLPConfig
-from flaxformer_edu.models.seq2seq import Seq2SeqConfig, Seq2SeqTransformer
+from flaxformer_edu.models import MLP, MLPConfig, Seq2SeqConfig, Seq2SeqTransformer
 from flaxformer_edu.runs import save_model
 
 VOCABULARY = Characters("[]abc")

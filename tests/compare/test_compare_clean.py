@@ -13,7 +13,7 @@ from torch import nn
 
 from flaxformer_edu import compare, convert
 from flaxformer_edu.compare.sides import ours as our_side
-from flaxformer_edu.convert.layouts import find_layout
+from flaxformer_edu.convert import find_layout
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.layers import BlockConfig, Encoder
 from flaxformer_edu.models import VisionTransformer, ViTConfig

@@ -9,8 +9,7 @@ import pytest
 
 from flaxformer_edu import cli
 from flaxformer_edu.commands import compare as command
-from flaxformer_edu.compare.report import Diagnosis, Report
-from flaxformer_edu.compare.rows import Row
+from flaxformer_edu.compare import Diagnosis, Report, Row
 
 EMPTY = {"meta", "link", "wbr"}  # elements without an end
 NASTY = "<script>alert('x')</script>&\"quoted\""

@@ -29,7 +29,7 @@ from tests.twins import torch_twins, vit_twins
 
 SIZES = {"image_size": 12, "patch_size": 4, "width": 16, "layers": 1, "heads": 2, "hidden": 24, "classes": 5}
 TOLERANCES = {"float64": 1e-10, "float32": 1e-3}
-adam = {"optimiser": optax.adam(1e-3), "torch_optimiser": lambda p: torch.optim.Adam(p, lr=1e-3)}
+adam = {"optimizer": optax.adam(1e-3), "torch_optimizer": lambda p: torch.optim.Adam(p, lr=1e-3)}
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +77,7 @@ def train_vit(steps=3, **changes):
 
 
 def record_vit(theirs, **changes):
-    settings = {"torch_loss": torch_image_loss, "torch_optimiser": adam["torch_optimiser"], "steps": 3, "seed": 7}
+    settings = {"torch_loss": torch_image_loss, "torch_optimizer": adam["torch_optimizer"], "steps": 3, "seed": 7}
     return compare.record_training(theirs, image_batch, **{**settings, **changes})
 
 
@@ -120,16 +120,16 @@ class TestTheCoursesTasks:
 
     def test_vit_one_batch(self, dtype):
         ours, theirs = vit(dtype)
-        optimiser = optax.chain(optax.add_decayed_weights(1e-3), optax.adam(1e-3))
+        optimizer = optax.chain(optax.add_decayed_weights(1e-3), optax.adam(1e-3))
         report = compare.training(
-            ours, theirs, **images, optimiser=optimiser, seed=231,
-            torch_optimiser=lambda p: torch.optim.Adam(p, lr=1e-3, weight_decay=1e-3),
+            ours, theirs, **images, optimizer=optimizer, seed=231,
+            torch_optimizer=lambda p: torch.optim.Adam(p, lr=1e-3, weight_decay=1e-3),
         )  # fmt: skip
         assert_agrees(report, dtype, steps=100)
 
 
 @pytest.mark.parametrize(
-    ("optimiser", "torch_optimiser"),
+    ("optimizer", "torch_optimizer"),
     [
         (optax.sgd(0.3), lambda p: torch.optim.SGD(p, lr=0.3)),
         (optax.sgd(0.05, momentum=0.9), lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9)),
@@ -139,9 +139,9 @@ class TestTheCoursesTasks:
     ],
     ids=["sgd", "momentum", "nesterov", "adam", "adamw"],
 )
-def test_optimisers(float64, optimiser, torch_optimiser):
+def test_optimizers(float64, optimizer, torch_optimizer):
     """A large epsilon would show where Adam adds it; a large decay, what AdamW multiplies it with."""
-    assert_agrees(train_vit(20, optimiser=optimiser, torch_optimiser=torch_optimiser))
+    assert_agrees(train_vit(20, optimizer=optimizer, torch_optimizer=torch_optimizer))
 
 
 def test_the_first_step_of_adam_in_float32():
@@ -225,10 +225,10 @@ class TestRecorded:
             with jax.enable_x64(True):
                 config = ViTConfig(**{SIZES!r}, dropout=0.1, final_norm="none")
                 ours = VisionTransformer(config, rngs=nnx.Rngs(3), param_dtype=np.float64)
-            report = compare.training(ours, {str(tmp_path / "curve.npz")!r}, loss=loss, optimiser=optax.adam(1e-3))
+            report = compare.training(ours, {str(tmp_path / "curve.npz")!r}, loss=loss, optimizer=optax.adam(1e-3))
             print(report.to_json())
             try:
-                compare.record_training(None, None, torch_loss=None, torch_optimiser=None)
+                compare.record_training(None, None, torch_loss=None, torch_optimizer=None)
             except InputError as error:
                 print(error, file=sys.stderr)
         """
@@ -245,7 +245,7 @@ class TestRecorded:
         ours, theirs = vit()
         record_vit(theirs, keep_weights=False, keep_batches=False).save(tmp_path / "curve.npz")
         assert (tmp_path / "curve.npz").stat().st_size < 10_000
-        settings = {"loss": image_loss, "optimiser": adam["optimiser"]}
+        settings = {"loss": image_loss, "optimizer": adam["optimizer"]}
         started = convert.load_weights(ours, theirs.state_dict(), layout="cs231n")
         for layout in (None, "cs231n"):
             report = compare.training(started, tmp_path / "curve.npz", image_batch, **settings, layout=layout)
@@ -286,7 +286,7 @@ class TestRecorded:
         elif kind in saved:
             np.savez(path, **saved[kind])
         with pytest.raises(InputError, match=r"curve\.npz"):
-            compare.training(ours, path, loss=image_loss, optimiser=adam["optimiser"])
+            compare.training(ours, path, loss=image_loss, optimizer=adam["optimizer"])
 
     def test_a_file_appears_whole_or_not_at_all(self, tmp_path):
         _, theirs = vit("float32")
@@ -298,11 +298,11 @@ class TestRecorded:
 
 
 class TestDifferences:
-    def test_of_the_optimiser(self, float64):
-        report = train_vit(optimiser=optax.adam(1.01e-3))
+    def test_of_the_optimizer(self, float64):
+        report = train_vit(optimizer=optax.adam(1.01e-3))
         assert report.first_divergence == 1
         assert "differ from step 1 on" in report.summary
-        assert "optimiser's first step" in report.summary
+        assert "optimizer's first step" in report.summary
 
     def test_of_the_model(self, float64):
         ours, theirs = vit(config=ViTConfig(**SIZES, dropout=0.1, final_norm="none", activation="relu"))
@@ -311,7 +311,7 @@ class TestDifferences:
         assert "compare.models finds the layer" in report.summary
 
     def test_later(self, float64):
-        report = train_vit(4, optimiser=optax.adam(optax.piecewise_constant_schedule(1e-3, {2: 0.5})))
+        report = train_vit(4, optimizer=optax.adam(optax.piecewise_constant_schedule(1e-3, {2: 0.5})))
         assert report.first_divergence == 3
         assert "its schedule" in report.summary
 
@@ -320,7 +320,7 @@ class TestDifferences:
         ours, theirs = vit()
         curve = record_vit(theirs)
         other = compare.TrainingCurve(**{**vars(curve), "seed": 8})
-        assert compare.training(ours, other, loss=image_loss, optimiser=adam["optimiser"]).first_divergence == 0
+        assert compare.training(ours, other, loss=image_loss, optimizer=adam["optimizer"]).first_divergence == 0
 
     @pytest.mark.parametrize(
         ("changes", "message"),

@@ -71,7 +71,7 @@ def test_programs_are_compiled_as_users_compile():
 
 @pytest.mark.skipif(not faults(), reason="this jaxlib has no such fusions")
 def test_the_fusions_in_question_would_be_there():
-    """Small as the cases are, the compiler fuses in them what it fuses wrongly elsewhere, unless it is told not to."""
+    """Small as the cases are, the compiler fuses in them what it fuses wrongly elsewhere, unless that is off."""
     case = SMALL["reader project"]()
     lowered = jax.jit(value_and_grad(case, training=True)).lower(split_model(case.model)[1], case.batch)
     shipped = {YNNPACK.switch: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"}

@@ -41,7 +41,7 @@ def plain(value: Any) -> bytes:
 
 
 def storage_program(size: int) -> bytes:
-    """The pickle instructions that make the storage `0` of so many float32 numbers."""
+    """The pickle instructions that make the storage `0` of that many float32 numbers."""
     return b"(" + plain("storage") + b"ctorch\nFloatStorage\n" + plain("0") + plain("cpu") + plain(size) + b"tQ"
 
 

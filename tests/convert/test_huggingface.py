@@ -12,7 +12,7 @@ from flax import nnx
 from parity.vit_libraries import library, randomised
 
 from flaxformer_edu import convert
-from flaxformer_edu.convert.huggingface import open_huggingface, save_huggingface
+from flaxformer_edu.convert import open_huggingface, save_huggingface
 from flaxformer_edu.convert.huggingface_config import HARMLESS
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import VisionTransformer, ViTConfig

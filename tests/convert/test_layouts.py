@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flaxformer_edu import convert
-from flaxformer_edu.convert import ConversionError, Layout, Rule
-from flaxformer_edu.convert.layouts import LAYOUTS, detect_layout, find_layout, hf_vit
+from flaxformer_edu.convert import ConversionError, Layout, Rule, find_layout
+from flaxformer_edu.convert.layouts import LAYOUTS, detect_layout, hf_vit
 from flaxformer_edu.convert.rules import Match
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.layers import Encoder, MultiHeadAttention

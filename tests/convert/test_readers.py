@@ -17,7 +17,7 @@ from convert.readers_helpers import bits, weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flaxformer_edu.convert.readers import read
+from flaxformer_edu.convert import read
 from flaxformer_edu.errors import InputError
 
 pytestmark = pytest.mark.no_nnx
@@ -82,12 +82,12 @@ def test_every_pickle_protocol(tmp_path: Path, protocol: int):
     assert_equal(read(tmp_path / "weights.pt"), weights())
 
 
-def test_a_module_and_its_optimiser(tmp_path: Path):
+def test_a_module_and_its_optimizer(tmp_path: Path):
     model = torch.nn.TransformerEncoderLayer(8, 2, 16)
-    optimiser = torch.optim.AdamW(model.parameters())
+    optimizer = torch.optim.AdamW(model.parameters())
     model(torch.ones(2, 3, 8)).sum().backward()
-    optimiser.step()
-    torch.save({"model": model.state_dict(), "optimizer": optimiser.state_dict(), "epoch": 3}, tmp_path / "a.pth")
+    optimizer.step()
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 3}, tmp_path / "a.pth")
     assert_equal(read(tmp_path / "a.pth"), model.state_dict())
 
 

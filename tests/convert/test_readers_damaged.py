@@ -10,7 +10,7 @@ import pytest
 import safetensors.torch
 from convert.readers_helpers import saved, weights
 
-from flaxformer_edu.convert.readers import read
+from flaxformer_edu.convert import read
 from flaxformer_edu.errors import InputError
 
 pytestmark = pytest.mark.no_nnx

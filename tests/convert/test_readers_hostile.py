@@ -16,7 +16,7 @@ import torch
 from convert.hostile_files import FILES, TENSORS
 from convert.readers_helpers import checkpoint, plain, tensor_program, weights
 
-from flaxformer_edu.convert.readers import read
+from flaxformer_edu.convert import read
 from flaxformer_edu.convert.readers.pickle_machine import Refused, run
 from flaxformer_edu.convert.readers.torch_zip import NAMES
 from flaxformer_edu.errors import InputError

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from flaxformer_edu.convert.readers import read, write
+from flaxformer_edu.convert import read, write
 from flaxformer_edu.errors import InputError
 
 pytestmark = pytest.mark.no_nnx

@@ -13,7 +13,8 @@ from parity.vit_libraries import library, randomised
 from scipy.ndimage import zoom
 
 from flaxformer_edu import convert
-from flaxformer_edu.convert.resize import Convention, resize_positions
+from flaxformer_edu.convert import resize_positions
+from flaxformer_edu.convert.resize import Convention
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import VisionTransformer, ViTConfig
 

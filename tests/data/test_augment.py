@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flaxformer_edu.data.augment import random_crop, random_flip
-from flaxformer_edu.data.image_sets.cifar10 import CIFAR10_PIXELS
+from flaxformer_edu.data import CIFAR10_PIXELS, random_crop, random_flip
 
 pytestmark = pytest.mark.no_nnx
 

@@ -13,10 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flaxformer_edu.data import load_cifar10, load_mnist
+from flaxformer_edu.data import decode_word, load_cifar10, load_lang_id, load_mnist
 from flaxformer_edu.data.formats.pickles import load_arrays
 from flaxformer_edu.data.image_sets.mnist import read_idx
-from flaxformer_edu.data.words.lang_id import decode_word, load_lang_id
 from flaxformer_edu.errors import InputError
 
 pytestmark = pytest.mark.no_nnx

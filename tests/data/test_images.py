@@ -10,7 +10,8 @@ from conftest import Server, png
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flaxformer_edu.data.images import PictureReader, decode_image, read_images, resize_image
+from flaxformer_edu.data import PictureReader, read_images, resize_image
+from flaxformer_edu.data.images import decode_image
 from flaxformer_edu.errors import InputError
 
 pytestmark = pytest.mark.no_nnx

@@ -8,18 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flaxformer_edu.data import Batches
-from flaxformer_edu.data.text.sequences import (
-    DATE_FORMS,
-    MONTHS,
-    TASKS,
-    WEEKDAYS,
-    generated_pairs,
-    pair_dataset,
-    read_pairs,
-    write_date,
-)
-from flaxformer_edu.data.text.vocabulary import Characters
+from flaxformer_edu.data import Batches, Characters, generated_pairs, pair_dataset, read_pairs
+from flaxformer_edu.data.text.sequences import DATE_FORMS, MONTHS, TASKS, WEEKDAYS, write_date
 from flaxformer_edu.errors import InputError
 
 pytestmark = pytest.mark.no_nnx

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flaxformer_edu.data.text.vocabulary import Characters, Subwords, decode_texts, encode_texts, open_vocabulary
+from flaxformer_edu.data import Characters, Subwords, decode_texts, encode_texts, open_vocabulary
 from flaxformer_edu.errors import InputError
 
 pytestmark = pytest.mark.no_nnx

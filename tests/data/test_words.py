@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flaxformer_edu.data.words import ALPHABET, LANGUAGES, WORDS_FILE, encode_words, load_words, split_of
-from flaxformer_edu.data.words.lang_id import PADDING, decode_word, load_lang_id
+from flaxformer_edu.data import ALPHABET, LANGUAGES, decode_word, encode_words, load_lang_id, load_words, split_of
+from flaxformer_edu.data.words import WORDS_FILE
+from flaxformer_edu.data.words.lang_id import PADDING
 from flaxformer_edu.errors import InputError
 
 pytestmark = pytest.mark.no_nnx

@@ -11,8 +11,7 @@ import pytest
 from flax import nnx
 
 from flaxformer_edu.layers import Rotary
-from flaxformer_edu.models import CaptioningConfig, CaptioningTransformer
-from flaxformer_edu.models.seq2seq import Seq2SeqConfig, Seq2SeqTransformer
+from flaxformer_edu.models import CaptioningConfig, CaptioningTransformer, Seq2SeqConfig, Seq2SeqTransformer
 
 
 def make_captioner(dtype: Any = np.float32, *, vocab: int = 12, max_length: int = 10, **changes: Any):

@@ -9,12 +9,17 @@ import pytest
 
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.layers import Multiplied, Rotary
-from flaxformer_edu.models import CaptioningConfig, Seq2SeqConfig, ViTCaptionerConfig, ViTConfig
-from flaxformer_edu.models.cnn import ConvNetConfig
+from flaxformer_edu.models import (
+    CaptioningConfig,
+    CharRNNConfig,
+    ConvNetConfig,
+    MLPConfig,
+    Seq2SeqConfig,
+    ViTCaptionerConfig,
+    ViTConfig,
+)
 from flaxformer_edu.models.config import TransformerConfig
-from flaxformer_edu.models.course import MLPConfig
-from flaxformer_edu.models.language_id import CharRNNConfig
-from flaxformer_edu.runs.description import decode
+from flaxformer_edu.runs import decode
 
 WORDS = {"alphabet": "ab", "languages": ("x", "y")}
 REQUIRED = {"vocab": 7, "source_vocab": 7, **WORDS}

@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.layers import causal_mask, dot_product_attention
-from flaxformer_edu.layers.convolution import convolve
-from flaxformer_edu.models.course import (
+from flaxformer_edu.layers import causal_mask, convolve, dot_product_attention
+from flaxformer_edu.models import (
     MLP,
     CausalAttention,
     CausalAttentionConfig,

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.layers.recurrent import GRU, scan_states
-from flaxformer_edu.models.language_id import CharRNN, CharRNNConfig, letter_windows
+from flaxformer_edu.layers import GRU, scan_states
+from flaxformer_edu.models import CharRNN, CharRNNConfig
+from flaxformer_edu.models.language_id import letter_windows
 
 NAMES = {"alphabet": "abcdefg", "languages": ("x", "y", "z")}
 CONFIGS = {"project": CharRNNConfig.project(**NAMES, width=8), "gated": CharRNNConfig.gated(**NAMES, width=8)}

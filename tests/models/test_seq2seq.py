@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.models.seq2seq import Seq2SeqConfig, Seq2SeqTransformer
+from flaxformer_edu.models import Seq2SeqConfig, Seq2SeqTransformer
 
 CONFIG = Seq2SeqConfig.tiny(source_vocab=7, vocab=9, width=16, hidden=20, max_length=8)
 SOURCE = np.array([[3, 4, 5, 6, 2], [6, 5, 2, 0, 0]])

@@ -9,7 +9,8 @@ from parity.harness import assert_parity, channel_first
 
 from flaxformer_edu.convert import Layout, Rule, within
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.models.cnn import GROUPS, ConvNet, ConvNetConfig
+from flaxformer_edu.models import ConvNet, ConvNetConfig
+from flaxformer_edu.models.cnn import GROUPS
 
 
 class Block(torch.nn.Module):

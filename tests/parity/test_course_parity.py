@@ -9,18 +9,19 @@ from flax import nnx
 from parity.harness import assert_close, assert_parity
 
 from flaxformer_edu.convert.layouts import cs188
-from flaxformer_edu.layers.convolution import convolve
-from flaxformer_edu.models.course import (
+from flaxformer_edu.layers import convolve
+from flaxformer_edu.models import (
     MLP,
     CausalAttention,
     CausalAttentionConfig,
+    CharRNN,
+    CharRNNConfig,
     ConvDigit,
     ConvDigitConfig,
     MLPConfig,
     fit_linear,
     fit_perceptron,
 )
-from flaxformer_edu.models.language_id import CharRNN, CharRNNConfig
 from tests.twins import course_twins
 
 DTYPES = pytest.mark.parametrize("dtype", [np.float64, np.float32], ids=["float64", "float32"])

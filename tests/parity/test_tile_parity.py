@@ -11,9 +11,8 @@ from flax import nnx
 from parity.harness import assert_close, assert_parity, channel_first
 from parity.vit_libraries import library
 
-from flaxformer_edu.convert import Layout, Rule
+from flaxformer_edu.convert import Layout, Rule, within
 from flaxformer_edu.convert.layouts.common import KERNEL, layer_norm, linear
-from flaxformer_edu.convert.rules import within
 from flaxformer_edu.layers import apply_rope
 from flaxformer_edu.models import VisionTransformer, ViTConfig
 from tests.twins.tile_twin import TileViT

@@ -13,7 +13,8 @@ from torch import nn
 from flaxformer_edu import convert
 from flaxformer_edu.convert.layouts import torch_nn
 from flaxformer_edu.layers import DecoderBlock, EncoderBlock, MultiHeadAttention
-from flaxformer_edu.models.seq2seq import Seq2SeqConfig, Seq2SeqTransformer, Transformer
+from flaxformer_edu.models import Seq2SeqConfig, Seq2SeqTransformer
+from flaxformer_edu.models.seq2seq import Transformer
 from tests.twins.torch_twins import PositionalEncoding
 
 pytestmark = pytest.mark.filterwarnings("ignore:enable_nested_tensor is True")

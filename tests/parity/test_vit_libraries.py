@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from flaxformer_edu import convert
-from flaxformer_edu.convert.layouts import find_layout
+from flaxformer_edu.convert import find_layout
 from flaxformer_edu.layers import BlockConfig, Encoder
 from flaxformer_edu.models import VisionTransformer, ViTConfig
 from tests.twins import vit_twins

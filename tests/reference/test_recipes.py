@@ -22,7 +22,7 @@ def test_every_published_tensor(edition):
 
 def test_the_editions_differ_by_their_masks_alone():
     """What students see: a correct layer 'fails' against the other processor's masks, by exactly these errors."""
-    expected = {tensor.id: tensor for tensor in published.published("cs231n")}
+    expected = {tensor.id: tensor for tensor in published.published_tensors("cs231n")}
     ours = recipes.attention(TorchGenerator(231, dropout="generic"))
     row = published.compare(expected["attention.self"], np.asarray(ours["attention.self"]))
     assert not row.ok
@@ -30,7 +30,7 @@ def test_the_editions_differ_by_their_masks_alone():
 
 
 def test_a_wrong_tensor_fails():
-    expected = published.published("cs231n")[0]
+    expected = published.published_tensors("cs231n")[0]
     assert published.compare(expected, expected.values).ok
     assert not published.compare(expected, expected.values + 2 * expected.tolerance).ok
     assert not published.compare(expected, expected.values * np.nan).ok
@@ -40,7 +40,7 @@ def test_a_wrong_tensor_fails():
 
 def test_unknown_edition():
     with pytest.raises(InputError, match="no edition 'cs224n': choose one of cs231n, xcs231n"):
-        published.published("cs224n")
+        published.published_tensors("cs224n")
 
 
 def stream_of_this_torch():

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from training.tiny import Tiny, TinyConfig, assert_same, tiny
 
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.models import CaptioningConfig, CaptioningTransformer, VisionTransformer, ViTConfig
+from flaxformer_edu.models import MLP, CaptioningConfig, CaptioningTransformer, MLPConfig, VisionTransformer, ViTConfig
 from flaxformer_edu.runs import decode, describe_model, encode, open_model, save_model
 from flaxformer_edu.runs.description import differences
-from flaxformer_edu.runs.folder import claim_folder
+from flaxformer_edu.runs.folder import register_run
 from flaxformer_edu.training import split_model
 
 
@@ -100,8 +100,8 @@ def test_a_model_saved_again_replaces_the_first(tmp_path):
 def test_a_run_and_a_saved_model_do_not_share_a_folder(tmp_path):
     save_model(tmp_path / "model", tiny())
     with pytest.raises(InputError, match="holds a saved model, not a run"):
-        claim_folder(tmp_path / "model", describe_model(tiny(), {}), {})
-    claim_folder(tmp_path / "run", describe_model(tiny(), {}), {})
+        register_run(tmp_path / "model", describe_model(tiny(), {}), {})
+    register_run(tmp_path / "run", describe_model(tiny(), {}), {})
     with pytest.raises(InputError, match="holds a run"):
         save_model(tmp_path / "run", tiny())
 
@@ -176,14 +176,22 @@ def test_a_run_of_an_earlier_version_is_recognised(tmp_path):
     today = describe_model(model, {"classes": ["a"]})
     before = {**today, "config": {name: value for name, value in today["config"].items() if name != "init_std"}}
     assert before != today
-    claim_folder(tmp_path, before, {})
-    claim_folder(tmp_path, today, {})
+    register_run(tmp_path, before, {})
+    register_run(tmp_path, today, {})
     with pytest.raises(InputError, match=r"config\.width: 8 in the folder, 12 now"):
-        claim_folder(tmp_path, {**today, "config": {**today["config"], "width": 12}}, {})
+        register_run(tmp_path, {**today, "config": {**today["config"], "width": 12}}, {})
+
+
+def test_a_run_of_a_model_that_is_public_now_is_recognised(tmp_path):
+    today = describe_model(MLP(MLPConfig.digits(), rngs=nnx.Rngs(0)), {})
+    before = json.loads(json.dumps(today).replace("flaxformer_edu.models:", "flaxformer_edu.models.course:"))
+    assert before != today
+    register_run(tmp_path, before, {})
+    register_run(tmp_path, today, {})
 
 
 def test_a_folder_belongs_to_one_run(tmp_path):
-    claim_folder(tmp_path, {"config": 1}, {"seed": 0})
-    claim_folder(tmp_path, {"config": 1}, {"seed": 0})
+    register_run(tmp_path, {"config": 1}, {"seed": 0})
+    register_run(tmp_path, {"config": 1}, {"seed": 0})
     with pytest.raises(InputError, match=r"a different run \(seed: 0 in the folder, 1 now\).*choose another folder"):
-        claim_folder(tmp_path, {"config": 1}, {"seed": 1})
+        register_run(tmp_path, {"config": 1}, {"seed": 1})

@@ -1,4 +1,4 @@
-"""The metrics file: one line a step, the same after a resume, and a loss that is not finite found and named."""
+"""The metrics file: one line per step, the same after a resume, and a loss that is not finite found and named."""
 
 import json
 

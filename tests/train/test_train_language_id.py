@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from flaxformer_edu.commands import identify
-from flaxformer_edu.convert.readers import read
-from flaxformer_edu.data import ArrayDataset
-from flaxformer_edu.data.words import load_words
+from flaxformer_edu.convert import read
+from flaxformer_edu.data import ArrayDataset, load_words
 from flaxformer_edu.runs import read_rows
 from tests.twins.course_twins import LanguageIDModel
 from train import language_id

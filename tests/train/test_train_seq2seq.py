@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flaxformer_edu.data.text.vocabulary import open_vocabulary
+from flaxformer_edu.data import open_vocabulary
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.runs import open_model, read_rows
 from train import seq2seq

@@ -1,7 +1,7 @@
-"""What goes wrong in attention, as changes of its weights or of what its parts are given.
+"""What goes wrong in attention, tried as changes of its weights or of its parts' inputs.
 
-A scale, the order of the heads or of query, key and value is a linear matter: changing the projections' weights does
-to the result what changing the code would.
+A scale and the order of heads, query, key and value are linear: changing the projections' weights has the same effect
+as changing the code.
 """
 
 import math
@@ -27,7 +27,7 @@ ORDERS = (
 Projections = Float[Array, "*input qkv"]  # the columns (the bias: elements) of query, key and value, side by side
 MERGES = {
     "their heads are merged with the features of a head outermost": "... (head dim) -> ... (dim head)",
-    "their heads are merged without being moved behind the positions": "... length (head dim) -> ... (head length dim)",
+    "their heads are merged without being moved after the positions": "... length (head dim) -> ... (head length dim)",
 }
 PACKINGS = {
     "their heads are cut with the features of a head outermost": "... (qkv dim head) -> ... (qkv head dim)",

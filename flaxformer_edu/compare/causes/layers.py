@@ -18,13 +18,13 @@ Matrix = nnx.Linear | nnx.LinearGeneral | nnx.Conv
 
 
 def dropout(case: Case) -> Iterator[Trial]:
-    """Their model drops out: it is in training mode, or its code calls dropout in both modes."""
+    """Their dropout is active: the model is in training mode, or its code calls dropout in both modes."""
     explanation = "their dropout is on: call .eval(), and give F.dropout training=self.training"
     yield Trial(explanation, (), case.model, theirs_in_evaluation=True)
 
 
 def transposed_kernel(case: Case) -> Iterator[Trial]:
-    """A square kernel that went through unnoticed without being transposed; of patches, rows and columns."""
+    """A square kernel that was not transposed, which no shape shows; in patches, rows and columns."""
     for kind in (nnx.Linear, nnx.LinearGeneral, nnx.Conv):
         for path in case.find(kind):
             part = replace(case, scope=path)
@@ -52,7 +52,7 @@ def norm_epsilon(case: Case) -> Iterator[Trial]:
 
 
 def norm_position(case: Case) -> Iterator[Trial]:
-    """Layer normalisation before the sublayers instead of behind the residual connections, or the other way round."""
+    """Layer normalisation before the sublayers instead of after the residual connections, or the other way round."""
     for norm in ("pre", "post"):
         different = partial(_stands_otherwise, norm)
         yield from case.trial(f"their blocks are {norm}-norm", Block, partial(_stand, norm), different)
@@ -67,7 +67,7 @@ def _stands_otherwise(norm: str, block: Block) -> bool:
 
 
 def other_weights(case: Case) -> Iterator[Trial]:
-    """Weights that are not theirs, and that nothing above makes theirs."""
+    """Weights that differ from theirs in a way that no other cause explains."""
     copy = nnx.clone(case.model)
     changed = []
     for path, variable in nnx.to_flat_state(nnx.state(copy)):

@@ -69,7 +69,7 @@ def same_source(first: Grid, second: Grid, to_first: Matrix, to_second: Matrix) 
     """Whether some grid gives `first` by the one matrix and `second` by the other.
 
     It need not be known: where U W1 = V W2, U (W1 grid W1^T) U^T is V (W2 grid W2^T) V^T. U and V have as many rows as
-    twice the side of what is given exceeds the side of that grid: of a larger one, nothing can be told.
+    twice the side of what is given exceeds the side of that grid: of a larger one, nothing can be said.
     """
     left, sizes, _ = np.linalg.svd(np.concatenate([to_first, -to_second]))
     free = left[:, np.count_nonzero(sizes > 1e-9 * sizes[0]) :].T

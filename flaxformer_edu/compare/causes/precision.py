@@ -1,7 +1,7 @@
 """Matrix products of rounded numbers, as accelerators compute them for speed.
 
-What rounding does comes out again only where the very same numbers are rounded: a difference that shrinks with it, if
-not to nothing, is its work.
+Rounding can be reproduced exactly only where the very same numbers are rounded. So a difference that shrinks with it,
+even if it does not vanish, is put down to it.
 """
 
 import math
@@ -27,9 +27,9 @@ MANTISSA = {"TF32": 10, "bfloat16": 7}
 
 
 def tf32(case: Case) -> Iterator[Trial]:
-    """Operands rounded to TF32: PyTorch's convolutions on a GPU unless told otherwise, and its products if told so.
+    """Operands rounded to TF32: on a GPU the default of PyTorch's convolutions, and an option of its products.
 
-    JAX's products, too, wherever there is a GPU, unless told otherwise.
+    On a GPU it is also the default of JAX's products.
     """
     if jax.default_backend() != "cpu":  # where no product is rounded
         explanation = "our matrix products are rounded: see jax_default_matmul_precision"
@@ -40,7 +40,7 @@ def tf32(case: Case) -> Iterator[Trial]:
 
 
 def bfloat16(case: Case) -> Iterator[Trial]:
-    """Operands rounded to bfloat16, as processors that multiply it may be told to do."""
+    """Operands rounded to bfloat16, an option on processors that multiply it."""
     yield from _rounded(case, _nearest, "bfloat16", "rounded to bfloat16: see torch.set_float32_matmul_precision")
 
 

@@ -44,7 +44,7 @@ class Draw:
 class TrainingCurve:
     """What `record_training` noted.
 
-    losses: one a step; that of step 0 is the loss of the initial weights.
+    losses: one per step; that of step 0 is the loss of the initial weights.
     dtype: of the parameters.
     seed, stream: of PyTorch's generator, and how it draws dropout ("generic" or "mkl", see `TorchGenerator`).
     draws: the dropout masks of a step, in the order of their drawing.
@@ -76,7 +76,7 @@ class TrainingCurve:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to a .npz file, which appears when it is complete. Raises InputError where that fails."""
-        about = {name: getattr(self, name) for name in ABOUT} | {"draws": [asdict(draw) for draw in self.draws]}
+        about = {name: getattr(self, name) for name in HEADER_FIELDS} | {"draws": [asdict(draw) for draw in self.draws]}
         batches = {f"{key}/{name}": x for key, batch in self.batches.items() for name, x in batch.items()}
         groups = {"weights": self.weights, "batches": batches}
         arrays = {f"{group}/{name}": x for group, its in groups.items() for name, x in its.items()}
@@ -124,11 +124,11 @@ class TrainingCurve:
             raise InputError("a dropout mask that cannot be")
 
 
-ABOUT = ("dtype", "seed", "stream", "weight_digests", "batch_digests")
+HEADER_FIELDS = ("dtype", "seed", "stream", "weight_digests", "batch_digests")
 
 
 def digest(arrays: Mapping[str, Any]) -> str:
-    """What tells arrays from others with different names, types, shapes or values."""
+    """A digest of the arrays' names, types, shapes and values."""
     state = hashlib.sha256()
     for name, x in sorted(arrays.items()):
         x = np.asarray(x)

@@ -31,7 +31,7 @@ def follow(
     curve: TrainingCurve,
     batches: Batches,
     loss: Loss,
-    optimiser: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation,
     steps: int,
 ) -> list[float]:
     """Train the model as the curve was trained, and return the loss of each step.
@@ -49,8 +49,8 @@ def follow(
         lambda batch, source: loss(nnx.merge(graphdef, params), batch, source), _batch(batches, curve, 0, dtype)
     )
     check_masks(curve.draws, asked)
-    step = jax.jit(make_step(graphdef, with_exact_scalars(optimiser), replayed), donate_argnums=0)
-    state, losses = new_state(params, optimiser), []
+    step = jax.jit(make_step(graphdef, with_exact_scalars(optimizer), replayed), donate_argnums=0)
+    state, losses = new_state(params, optimizer), []
     for index, masks in zip(range(steps), curve.masks(), strict=False):
         given = {"batch": _batch(batches, curve, index, dtype), "masks": arranged(masks, asked)}
         state, metrics = step(state, given)
@@ -58,19 +58,19 @@ def follow(
     return losses
 
 
-def with_exact_scalars(optimiser: optax.GradientTransformation) -> optax.GradientTransformation:
-    """The optimiser, whose scalars (Adam's 1 - beta^step, the learning rate) are float64 on the way, as in PyTorch.
+def with_exact_scalars(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+    """The optimizer, whose scalars (Adam's 1 - beta^step, the learning rate) are float64 on the way, as in PyTorch.
 
     In float32 1 - 0.999^step is off by 1e-5, a hundred times as much as the rounding of all else. The parameters and
-    the optimiser's memory keep their types.
+    the optimizer's memory keep their types.
     """
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         with jax.enable_x64(True):
-            updated = optimiser.update(updates, state, params)
+            updated = optimizer.update(updates, state, params)
         return jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), updated, (updates, state))
 
-    return optax.GradientTransformation(optimiser.init, update)
+    return optax.GradientTransformation(optimizer.init, update)
 
 
 def with_their_weights(model: nnx.Module, curve: TrainingCurve, layout: str | Layout | None) -> nnx.Module:

@@ -12,12 +12,12 @@ from rich.table import Table
 
 from flaxformer_edu.files import AnyPath, write_text
 
-SHOWN = 11  # steps in the printed table, evenly spaced, beside those that matter
+SHOWN_STEPS = 11  # steps in the printed table, evenly spaced, beside those that matter
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingReport:
-    """The losses on both sides, one a step; that of step 0 is the loss of the initial weights.
+    """The losses on both sides, one per step; that of step 0 is the loss of the initial weights.
 
     `tolerance` is relative to their loss.
     """
@@ -43,7 +43,7 @@ class TrainingReport:
 
     @property
     def agrees(self) -> bool:
-        """Whether the losses do, at every step."""
+        """Whether the losses agree at every step."""
         return self.first_divergence is None
 
     @property
@@ -85,7 +85,7 @@ class TrainingReport:
 
     def _shown(self) -> list[int]:
         """The steps of the printed table: some, the worst, and the first that differs."""
-        steps = {*np.linspace(0, len(self.ours) - 1, SHOWN).astype(int).tolist(), _worst(self.differences)}
+        steps = {*np.linspace(0, len(self.ours) - 1, SHOWN_STEPS).astype(int).tolist(), _worst(self.differences)}
         return sorted(steps if self.first_divergence is None else {*steps, self.first_divergence})
 
     def __str__(self) -> str:
@@ -113,9 +113,9 @@ def _advice(first: int) -> str:
             "the dropout masks; compare.models finds the layer"
         )
     if first == 1:
-        return "The initial weights give the same loss: look at the gradients, and at the optimiser's first step"
+        return "The initial weights give the same loss: look at the gradients, and at the optimizer's first step"
     return (
-        "The steps before agree: look at the optimiser's memory, its weight decay or its schedule; a difference that "
+        "The steps before agree: look at the optimizer's memory, its weight decay or its schedule; a difference that "
         "grows slowly may be rounding"
     )
 

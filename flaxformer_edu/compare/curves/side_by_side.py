@@ -27,9 +27,9 @@ def training(
     batches: Batches | None = None,
     *,
     loss: Loss,
-    optimiser: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation,
     torch_loss: Callable[[Any, Any], Any] | None = None,
-    torch_optimiser: Callable[[Any], Any] | None = None,
+    torch_optimizer: Callable[[Any], Any] | None = None,
     steps: int | None = None,
     seed: int = 0,
     layout: str | Layout | None = None,
@@ -37,7 +37,7 @@ def training(
 ) -> TrainingReport:
     """Train both models and compare the losses, step by step.
 
-    `theirs` is a torch.nn.Module, which is recorded first (see `record_training` for `torch_loss`, `torch_optimiser`,
+    `theirs` is a torch.nn.Module, which is recorded first (see `record_training` for `torch_loss`, `torch_optimizer`,
     `steps` and `seed`), or a `TrainingCurve` that was recorded earlier, or the path of one: then torch is not needed.
     Ours starts from their initial weights, which `layout` explains as in `convert`, and drops what theirs dropped: the
     masks are drawn by `TorchGenerator` and handed to one compiled step. Both models are left as they were.
@@ -51,7 +51,7 @@ def training(
     in the order of theirs. Masks with the batch second or of one head each are brought to ours; for the former, choose
     a batch of another size than the length.
     """
-    given = {"batches": batches, "torch_loss": torch_loss, "torch_optimiser": torch_optimiser, "steps": steps}
+    given = {"batches": batches, "torch_loss": torch_loss, "torch_optimizer": torch_optimizer, "steps": steps}
     curve = _curve(theirs, {**given, "seed": seed})
     steps = len(curve.losses) if steps is None else steps
     if not 0 < steps <= len(curve.losses):
@@ -60,7 +60,7 @@ def training(
     tolerance = _tolerance((dtype.name, curve.dtype)) if tolerance is None else tolerance
     with jax.enable_x64(True) if dtype == np.float64 else nullcontext(), jax.default_matmul_precision("highest"):
         model = with_their_weights(ours, curve, layout)
-        losses = follow(model, curve, curve.batch if batches is None else batches, loss, optimiser, steps)
+        losses = follow(model, curve, curve.batch if batches is None else batches, loss, optimizer, steps)
     return TrainingReport(ours=tuple(losses), theirs=tuple(curve.losses[:steps].tolist()), tolerance=tolerance)
 
 
@@ -69,7 +69,7 @@ def record_training(
     batches: Batches,
     *,
     torch_loss: Callable[[Any, Any], Any],
-    torch_optimiser: Callable[[Any], Any],
+    torch_optimizer: Callable[[Any], Any],
     steps: int = STEPS,
     seed: int = 0,
     keep_weights: bool = True,
@@ -77,7 +77,7 @@ def record_training(
 ) -> TrainingCurve:
     """Train a copy of a torch.nn.Module on the CPU, after `torch.manual_seed(seed)`, and note what ours must follow.
 
-    `torch_loss(model, batch)` returns the mean loss, `torch_optimiser(parameters)` the optimiser. PyTorch's batches are
+    `torch_loss(model, batch)` returns the mean loss, `torch_optimizer(parameters)` the optimizer. PyTorch's batches are
     those of `batches(step)` as tensors: images (whatever has four axes) channel first, other integers as int64,
     floating-point numbers of the type of the parameters. All batches must have the same shapes.
 
@@ -96,7 +96,7 @@ def record_training(
         theirs,
         batches,
         torch_loss,
-        torch_optimiser,
+        torch_optimizer,
         steps=steps,
         seed=seed,
         keep_weights=keep_weights,
@@ -114,7 +114,7 @@ def _curve(theirs: Any, given: Mapping[str, Any]) -> TrainingCurve:
     if not hasattr(theirs, "state_dict") or missing:
         raise InputError(
             f"theirs is {type(theirs).__name__}, and {', '.join(missing) or 'nothing'} is missing: expected a "
-            "torch.nn.Module with batches, torch_loss and torch_optimiser, or a recorded curve"
+            "torch.nn.Module with batches, torch_loss and torch_optimizer, or a recorded curve"
         )
     return record_training(theirs, keep_batches=False, **{k: v for k, v in given.items() if v is not None})
 

@@ -16,15 +16,15 @@ from flaxformer_edu.errors import InputError
 from flaxformer_edu.reference import TorchGenerator
 
 TorchLoss = Callable[[Any, dict[str, Tensor]], Tensor]
-TorchOptimiser = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
-WATCHED = 2  # the first steps, whose masks are compared with those that TorchGenerator draws: watching takes time
+TorchOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+CHECKED_STEPS = 2  # the first steps, whose masks are compared with those that TorchGenerator draws: watching takes time
 
 
 def record(
     model: nn.Module,
     batches: Callable[[int], Mapping[str, Any]],
     loss_fn: TorchLoss,
-    make_optimiser: TorchOptimiser,
+    make_optimizer: TorchOptimizer,
     *,
     steps: int,
     seed: int,
@@ -35,7 +35,7 @@ def record(
     dtype = _float_type(model)
     model = copy.deepcopy(model).train()
     weights = {name: as_numpy(tensor).copy() for name, tensor in model.state_dict().items()}
-    optimiser, stream = make_optimiser(model.parameters()), dropout_stream()
+    optimizer, stream = make_optimizer(model.parameters()), dropout_stream()
     replay, draws, losses, digests = TorchGenerator(seed, dropout=stream), [], [], []
     first: dict[str, np.ndarray] = {}
     kept: dict[str, dict[str, np.ndarray]] = {}
@@ -49,8 +49,8 @@ def record(
             if keep_batches:
                 kept[digests[-1]] = batch
             tensors = {name: as_tensor(x, dtype) for name, x in batch.items()}
-            with DropoutDraws(stream) if step < WATCHED else nullcontext() as drawn:
-                losses.append(_step(model, tensors, loss_fn, optimiser))
+            with DropoutDraws(stream) if step < CHECKED_STEPS else nullcontext() as drawn:
+                losses.append(_step(model, tensors, loss_fn, optimizer))
             if drawn is not None:
                 draws = draws if step else drawn.draws
                 _check_draws(step, drawn, draws, replay)
@@ -117,14 +117,14 @@ class DropoutDraws(TorchDispatchMode):
         return Draw(tuple(mask.shape[axis] for axis in order), tuple(map(order.index, range(mask.ndim))), keep)
 
 
-def _step(model: nn.Module, batch: dict[str, Tensor], loss_fn: TorchLoss, optimiser: torch.optim.Optimizer) -> float:
+def _step(model: nn.Module, batch: dict[str, Tensor], loss_fn: TorchLoss, optimizer: torch.optim.Optimizer) -> float:
     """One step of training, and the loss before it."""
-    optimiser.zero_grad()
+    optimizer.zero_grad()
     loss = loss_fn(model, batch)
     if not isinstance(loss, Tensor) or loss.ndim:
         raise InputError("torch_loss must return a single number as a tensor: take the mean")
     loss.backward()
-    optimiser.step()
+    optimizer.step()
     return loss.item()
 
 

@@ -40,13 +40,13 @@ def one_unit_off(x: Any, random: np.random.Generator) -> np.ndarray:
 
 
 def compute_type(model: nnx.Module) -> np.dtype:
-    """The narrowest of the types that its parameters have and that its layers are told to compute in."""
+    """The narrowest of the types that its parameters have and that its layers compute in."""
     types = [float_type(model), *(np.dtype(module.dtype) for module in _computing(model))]
     return max(types, key=lambda dtype: float(jnp.finfo(dtype).eps))
 
 
 def _computing(model: nnx.Module) -> list[Any]:
-    """The modules that are told a type to compute in."""
+    """The modules that have a type to compute in."""
     modules: list[Any] = [module for _, module in nnx.iter_modules(model)]
     return [module for module in modules if _is_floating(getattr(module, "dtype", None))]
 

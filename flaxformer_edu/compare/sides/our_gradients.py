@@ -64,7 +64,7 @@ def loss_value(loss: Loss | None, output: Any) -> jax.Array:
 def default_loss(output: Any) -> Float[Array, ""]:
     """The sum of y + y^3 / 3 over the model's first output, at least in float32.
 
-    The cubes are there because plain sums are constant behind a softmax or a norm: all gradients would be zero.
+    The cubes are there because plain sums are constant after a softmax or a norm: all gradients would be zero.
     """
     y = first_floating(output)
     if y is None:

@@ -1,4 +1,4 @@
-"""What every layer of one of our models is given and gives back, by the layer's path."""
+"""The inputs and the output of every layer of one of our models, by the layer's path."""
 
 import functools
 import inspect
@@ -51,7 +51,7 @@ def record(
 
 
 def run(model: nnx.Module, inputs: Sequence[Any], see: Observer, edits: Edits | None = None) -> Any:
-    """The output of the model in evaluation; `see` is told of each layer's call, and says what the layer gives.
+    """The output of the model in evaluation; `see` is given each layer's call, and returns the layer's output.
 
     While the model runs, the layers' classes are changed: keep other threads from using them.
     """

@@ -97,7 +97,7 @@ def _thawed(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
 
 
 def _padding(module: nn.Module, given: Sequence[Any]) -> Tensor | None:
-    """Where an embedding's padding stands: no gradient goes in there; ours has to stop it behind the embedding."""
+    """Where an embedding's padding stands: no gradient goes in there; ours has to stop it after the embedding."""
     if not isinstance(module, nn.Embedding) or module.padding_idx is None:
         return None
     return (given[0] == module.padding_idx)[..., None]

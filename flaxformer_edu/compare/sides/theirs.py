@@ -1,4 +1,4 @@
-"""The same of a PyTorch model. Importing this module needs torch; nothing in the package does so by itself."""
+"""The inputs and the output of every layer of a PyTorch model. Importing this needs torch."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,7 +34,7 @@ def note(calls: Recording, path: str, given: Sequence[Any], result: Any) -> None
 
 
 def run(model: nn.Module, inputs: Sequence[Any], see: Callable[[str, Sequence[Any], Any], None]) -> Any:
-    """The output of the model; `see` is told the path of each module that is called, what it is given and gives."""
+    """The output of the model; `see` is given the path, the inputs and the output of each module called."""
     hooks = [
         module.register_forward_hook(
             lambda _, args, kwargs, result, path=path: see(path, [*args, *kwargs.values()], result), with_kwargs=True
@@ -54,7 +54,7 @@ def run(model: nn.Module, inputs: Sequence[Any], see: Callable[[str, Sequence[An
 
 
 def one_line(error: Exception) -> str:
-    """What went wrong, in a line of an error of ours."""
+    """What went wrong, in one line."""
     return f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
 

@@ -28,7 +28,7 @@ BLOCK_OF_VERSION_5 = (
     *linear("mlp.fc1", "mlp.up"),
     *linear("mlp.fc2", "mlp.down"),
 )
-AROUND = (
+OUTSIDE_BLOCKS = (
     Rule("embeddings.cls_token", "class_token", "1 1 width -> width"),
     *patches("embeddings.patch_embeddings.projection"),
     Rule("embeddings.position_embeddings", "positions.embedding", "1 length width -> length width"),
@@ -36,8 +36,8 @@ AROUND = (
     *linear("pooler.dense", "representation"),
 )
 VIT_MODELS = (
-    (*AROUND, *within("encoder.layer.{i}", "encoder.blocks.{i}", BLOCK_OF_VERSION_4)),
-    (*AROUND, *within("layers.{i}", "encoder.blocks.{i}", BLOCK_OF_VERSION_5)),
+    (*OUTSIDE_BLOCKS, *within("encoder.layer.{i}", "encoder.blocks.{i}", BLOCK_OF_VERSION_4)),
+    (*OUTSIDE_BLOCKS, *within("layers.{i}", "encoder.blocks.{i}", BLOCK_OF_VERSION_5)),
 )
 
 

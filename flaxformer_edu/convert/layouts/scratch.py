@@ -6,7 +6,7 @@ from flaxformer_edu.convert.layouts.common import layer_norm, linear, packed_qkv
 from flaxformer_edu.convert.rules import Layout, Rule, Variants, within
 from flaxformer_edu.models import VisionTransformer
 
-AROUND = (
+OUTSIDE_BLOCKS = (
     Rule("embedding.cls_token", "class_token", "1 1 width -> width"),
     *patches("embedding.patch_embeddings.projection"),
     Rule("embedding.position_embeddings", "positions.embedding", "1 length width -> length width"),
@@ -42,7 +42,7 @@ def layouts(model: VisionTransformer) -> tuple[Layout, ...]:
     return tuple(
         Layout(
             (
-                *AROUND,
+                *OUTSIDE_BLOCKS,
                 *within("encoder.blocks.{i}", "encoder.blocks.{i}", (*BLOCK, *within("attention", "attention", qkv))),
             )
         )

@@ -60,7 +60,7 @@ def find_weights(content: Any) -> dict[str, Tensor]:
 
     Of any other dictionary (a training checkpoint) the entry `state_dict`, `model_state_dict`, `model` or `net` is
     used, the first that is a dictionary, itself a checkpoint; without these, the only entry that is a dictionary of
-    tensors. What stands beside it (epoch, optimiser, arguments) is skipped.
+    tensors. What stands beside it (epoch, optimizer, arguments) is skipped.
     """
     for _ in range(4):  # {"model": {"state_dict": ...}}; a bound, because a pickle can hold itself
         if not isinstance(content, dict) or _is_weights(content):

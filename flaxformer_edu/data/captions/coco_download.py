@@ -23,7 +23,7 @@ COCO_MEMBERS = {  # the SHA-256 of each file, None where it was not published
     "val2014_images.txt": None,
 }
 _CHUNK = 1 << 20
-_AGAIN = "delete it and fetch coco again"
+_REMEDY = "delete it and fetch coco again"
 
 
 def fetch_coco(folder: Path, remote: RemoteFile = COCO_ZIP, members: dict[str, str | None] = COCO_MEMBERS) -> Path:
@@ -49,11 +49,11 @@ def unpack(path: Path, members: dict[str, str | None], folder: Path) -> None:
                 if name in found:
                     digest = _extract(archive, found[name], folder / name)
                     if sha256 not in (None, digest):
-                        raise InputError(f"{path} holds a {name} of another SHA-256 than published; {_AGAIN}")
+                        raise InputError(f"{path} holds a {name} of another SHA-256 than published; {_REMEDY}")
                 elif sha256 is not None:
-                    raise InputError(f"{path} holds no {name}; {_AGAIN}")
+                    raise InputError(f"{path} holds no {name}; {_REMEDY}")
     except (zipfile.BadZipFile, EOFError) as error:
-        raise InputError(f"{path} is truncated or no zip file ({error}); {_AGAIN}") from error
+        raise InputError(f"{path} is truncated or no zip file ({error}); {_REMEDY}") from error
 
 
 def _extract(archive: zipfile.ZipFile, member: str, target: Path) -> str:

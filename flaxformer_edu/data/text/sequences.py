@@ -10,6 +10,7 @@ import numpy as np
 from flaxformer_edu.data.arrays import ArrayDataset
 from flaxformer_edu.data.text.vocabulary import Vocabulary, encode_texts, normalise_text
 from flaxformer_edu.errors import InputError
+from flaxformer_edu.files import AnyPath
 
 Pair = tuple[str, str]  # what is read, and what is to be written
 
@@ -95,22 +96,22 @@ TASKS: dict[str, Callable[[np.random.Generator, int], Iterator[Pair]]] = {
 }
 
 
-def read_pairs(path: Path) -> dict[str, list[Pair]]:
-    """Splits `train` and `test` of a text file with one pair a line, its two texts separated by a tab.
+def read_pairs(path: AnyPath) -> dict[str, list[Pair]]:
+    """Splits `train` and `test` of a text file with one pair per line, its two texts separated by a tab.
 
     Texts are normalised (Unicode's NFC). A tenth of the first texts, 2,000 at most, are chosen for the test split, with
     all their pairs, by what they say. Raises InputError, which names the file and the line, for a line that does not
     hold two texts, or not in UTF-8, and for fewer than two different first texts.
     """
     try:
-        lines = path.read_bytes().removeprefix("\ufeff".encode()).splitlines()
+        lines = Path(path).read_bytes().removeprefix("\ufeff".encode()).splitlines()
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): expected a file with one pair a line") from None
+        raise InputError(f"{path} cannot be read ({error.strerror}): expected a file with one pair per line") from None
     pairs = list(dict.fromkeys(_pair(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1)))
     sources = sorted({source for source, _ in pairs}, key=lambda text: (zlib.crc32(text.encode()), text))
     if len(sources) < 2:
         raise InputError(
-            f"{path} has {len(sources)} texts to learn from, expected at least two: one pair a line, with a tab between"
+            f"{path} has {len(sources)} texts to learn from, expected at least two: one pair per line, with a tab"
         )
     held_out = set(sources[: min(MOST_HELD_OUT, max(1, round(FILE_HELD_OUT * len(sources))))])
     splits: dict[str, list[Pair]] = {"train": [], "test": []}

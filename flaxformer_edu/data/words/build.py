@@ -9,7 +9,7 @@ from flaxformer_edu.data.words import ALPHABET, LANGUAGES, WORDS_FILE
 
 WORDS = 13_000  # per language
 LENGTHS = range(2, 13)
-DISTINCT = 10  # how many times as frequent a word must be in its language as in each of the others
+FREQUENCY_RATIO = 10  # how many times as frequent a word must be in its language as in each of the others
 
 
 def collect() -> dict[str, list[str]]:
@@ -25,7 +25,7 @@ def collect() -> dict[str, list[str]]:
             for word, frequency in known.items()  # most frequent first
             if len(word) in LENGTHS
             and set(word) <= set(ALPHABET)
-            and all(frequency > DISTINCT * other.get(word, 0) for other in others)
+            and all(frequency > FREQUENCY_RATIO * other.get(word, 0) for other in others)
         ]
         words[code] = sorted(chosen[:WORDS])
     return words
