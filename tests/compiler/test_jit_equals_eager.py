@@ -1,18 +1,23 @@
 """Every shipped model compiled as users compile it, against itself one operation after the other, in float64.
 
 The cases and what is done with them are those of `benchmarks.jit_equals_eager`, which prints the figures. The short
-form has a case of each kind; `make test-all` and `make test-jax` run them all.
+form has a case of each kind; `make test-all` and `make test-jax` run them all. XLA's flags are a process's, and what
+the library compiles inside takes no others: so one process, with the flags that users have, measures all chosen cases.
 """
 
 import importlib
+import json
 import pkgutil
+import subprocess
+import sys
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiler.conftest import SHIPPED
 from flax import nnx
-from jax._src.compiler import get_compile_options
 
 from benchmarks.jit_cases import SMALL
 from benchmarks.jit_equals_eager import TOLERANCE, difference, measures, value_and_grad
@@ -20,8 +25,6 @@ from flaxformer_edu import models
 from flaxformer_edu.compiler import YNNPACK, faults
 from flaxformer_edu.models import VisionTransformer, ViTConfig
 from flaxformer_edu.training import split_model
-
-pytestmark = pytest.mark.usefixtures("float64", "unchecked")  # run eagerly, a loop counts in plain ints
 
 SHORT = {
     ("training", "vit b16"),
@@ -35,15 +38,47 @@ ALL = {(kind, name): measure for kind, named in measures(large=True).items() for
 SIZES = {"image_size", "patch_size", "channels", "classes", "layers", "width", "heads", "hidden", "norm_epsilon"}
 RATES = {"dropout", "attention_dropout", "hidden_dropout", "drop_path"}
 
+CHILD = """
+import json, sys, jax
+from jax._src.compiler import get_compile_options
+from benchmarks.jit_equals_eager import measures
+
+jax.config.update("jax_enable_x64", True)
+asked = get_compile_options(1, 1).executable_build_options.debug_options
+print(json.dumps([asked.xla_backend_optimization_level, asked.xla_llvm_disable_expensive_passes]))
+cases = measures(large=True)
+for kind, name in json.load(sys.stdin):
+    print(json.dumps([kind, name, cases[kind][name]()]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def child(request: pytest.FixtureRequest, as_users_run: None) -> dict[str, Any]:
+    """What a process with the users' flags measures of the cases that were chosen, and what it says before it ends."""
+    chosen = [item for item in request.session.items if item.originalname == test_compiled_equals_eager.__name__]
+    given = json.dumps([item.callspec.params["case"] for item in chosen])
+    done = subprocess.run([sys.executable, "-c", CHILD], input=given, capture_output=True, text=True)
+    options, *rows = [json.loads(line) for line in done.stdout.splitlines()] or [None]
+    return {"options": options, "differences": {(kind, name): value for kind, name, value in rows}, "says": done.stderr}
+
 
 @pytest.mark.parametrize(
     "case", [pytest.param(case, id=": ".join(case), marks=() if case in SHORT else pytest.mark.slow) for case in ALL]
 )
-def test_compiled_equals_eager(case):
-    assert ALL[case]() <= TOLERANCE
+def test_compiled_equals_eager(case, child):
+    assert case in child["differences"], child["says"]
+    assert child["differences"][case] <= TOLERANCE
+
+
+def test_programs_are_compiled_as_users_compile(child):
+    """The rest of the suite asks for level 0; a program compiled so is no proof of what users run."""
+    level, without_expensive_passes = child["options"]
+    assert level > 0
+    assert not without_expensive_passes
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("float64")
 def test_every_model_and_every_choice_of_a_preset_is_among_the_cases():
     """What differs between presets beside sizes and rates: each such combination is compiled."""
 
@@ -62,21 +97,15 @@ def test_every_model_and_every_choice_of_a_preset_is_among_the_cases():
     assert {name for name in presets if choices(getattr(ViTConfig, name)()) not in have} == set()
 
 
-def test_programs_are_compiled_as_users_compile():
-    """The rest of the suite asks for level 0; a program compiled so is no proof of what users run."""
-    asked = get_compile_options(1, 1).executable_build_options.debug_options
-    assert asked.xla_backend_optimization_level > 0
-    assert not asked.xla_llvm_disable_expensive_passes
-
-
+@pytest.mark.usefixtures("float64")
 @pytest.mark.skipif(not faults(), reason="this jaxlib has no such fusions")
 def test_the_fusions_in_question_would_be_there():
     """Small as the cases are, the compiler fuses in them what it fuses wrongly elsewhere, unless that is off."""
     case = SMALL["reader project"]()
     lowered = jax.jit(value_and_grad(case, training=True)).lower(split_model(case.model)[1], case.batch)
-    shipped = {YNNPACK.switch: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
-    assert "__ynn_fusion" in lowered.compile(compiler_options=shipped).as_text()
-    assert "__ynn_fusion" not in lowered.compile().as_text()
+    fusions = {YNNPACK.switch: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
+    assert "__ynn_fusion" in lowered.compile(compiler_options=SHIPPED | fusions).as_text()
+    assert "__ynn_fusion" not in lowered.compile(compiler_options=SHIPPED).as_text()
 
 
 TREE = {
