@@ -36,6 +36,7 @@ def run(monkeypatch, *arguments):
         "compare",
     ],
 )
+@pytest.mark.no_nnx
 def test_help_has_examples(monkeypatch, capsys, command):
     assert run(monkeypatch, *command.split(), "--help") == 0
     assert f"$ flaxformer-edu {command}" in capsys.readouterr().out
@@ -65,11 +66,13 @@ def test_verify_fails_where_a_tensor_differs(monkeypatch, capsys, tmp_path):
     assert "FAIL" in capsys.readouterr().out
 
 
+@pytest.mark.no_nnx
 def test_an_edition_that_does_not_exist(monkeypatch, capsys):
     assert run(monkeypatch, "verify", "--edition", "cs224n") == 2
     assert "xcs231n" in capsys.readouterr().err
 
 
+@pytest.mark.no_nnx
 def test_wrong_input_is_one_line_without_a_traceback(monkeypatch, capsys):
     def refuse(*_):
         raise InputError("the file [x] is no checkpoint: choose another")

@@ -24,6 +24,8 @@ from flaxformer_edu.files import (
     written_folder,
 )
 
+pytestmark = pytest.mark.no_nnx
+
 
 def interrupted(writing: AbstractContextManager[Path], error: type[BaseException]) -> None:
     """Something goes wrong in the middle of writing."""

@@ -1,6 +1,10 @@
 """The architecture: no circles of imports, between files or rooms, and no import upwards."""
 
+import pytest
+
 from benchmarks.straight_walk import ROOMS, between_rooms, circles, imports, room, upwards
+
+pytestmark = pytest.mark.no_nnx
 
 
 def test_no_circles_between_files():

@@ -12,6 +12,8 @@ from flaxformer_edu.errors import InputError
 from flaxformer_edu.notebook import FAST, budget
 from notebooks import run
 
+pytestmark = pytest.mark.no_nnx
+
 NOTEBOOKS = {
     "01_fine": (
         "# %% [markdown]\n# # Text\n\n# %% budget=30\nimport sys\n\nfrom flaxformer_edu.notebook import budget\n\n"

@@ -144,6 +144,7 @@ def test_optimizers(float64, optimizer, torch_optimizer):
     assert_agrees(train_vit(20, optimizer=optimizer, torch_optimizer=torch_optimizer))
 
 
+@pytest.mark.no_nnx
 def test_the_first_step_of_adam_in_float32():
     """It is the learning rate, whatever the gradient; optax's own is off by 6e-6."""
     exact, gradients = with_exact_scalars(optax.adam(1e-3)), {"kernel": jnp.full(3, 0.5)}
@@ -189,6 +190,7 @@ class TestOtherModels:
 
 
 @pytest.mark.parametrize("axes", [(0, 1, 2), (1, 0, 2), (2, 0, 1), (2, 1, 0)])
+@pytest.mark.no_nnx
 def test_masks_of_transposed_tensors(axes):
     x = torch.ones(3, 4, 5).permute(axes)
     torch.manual_seed(5)
@@ -388,6 +390,7 @@ def test_wrong_input(float64):
         compare.training(ours, theirs.double(), **{**images, **adam, "steps": 1}, layout="timm")
 
 
+@pytest.mark.no_nnx
 class TestReport:
     def test_json_and_table(self, tmp_path):
         report = compare.TrainingReport(

@@ -27,10 +27,9 @@ from flaxformer_edu.models import VisionTransformer, ViTConfig
 from flaxformer_edu.training import split_model
 
 SHORT = {
-    ("training", "vit b16"),
-    ("training", "translator base, tied"),
-    ("evaluation", "captioner, pre-norm, rotary"),
-    ("step", "sgd, everything, in one call"),
+    ("evaluation", "course attention"),
+    ("training", "vit tiles, rotary"),
+    ("step", "adam, clipped, averaged"),
     ("loop", "captioner, pre-norm, rotary"),
     ("loop", "course fits"),
 }

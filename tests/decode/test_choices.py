@@ -2,10 +2,13 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flaxformer_edu.decode import keep_top_k, keep_top_p
+
+pytestmark = pytest.mark.no_nnx
 
 logits = st.lists(st.integers(-30, 30), min_size=7, max_size=7, unique=True).map(lambda x: np.array(x) / 8)
 

@@ -24,6 +24,7 @@ from flaxformer_edu.models import (
 )
 
 
+@pytest.mark.no_nnx
 class TestPerceptron:
     def test_a_score_of_zero_counts_as_plus_one(self):
         x = jnp.array([[1.0, 1.0], [2.0, -1.0], [-1.0, -1.0], [0.0, 0.0]])
@@ -54,12 +55,14 @@ class TestPerceptron:
         assert (int(fit.passes), bool(fit.converged)) == (7, False)
 
 
+@pytest.mark.no_nnx
 def test_linear_regression_recovers_the_example():
     x = jnp.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
     fit = fit_linear(x, jnp.array([3.0, 11.0, 10.0, 18.0]))
     np.testing.assert_allclose([*fit.slopes, fit.intercept], [7, 8, 3], atol=1e-3)
 
 
+@pytest.mark.no_nnx
 class TestConvolve:
     def test_by_hand(self):
         image = jnp.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]])

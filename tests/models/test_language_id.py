@@ -65,6 +65,7 @@ def test_project_has_the_sizes_of_the_project():
     assert sum(leaf.size for leaf in jax.tree.leaves(state)) == 48 * 256 + 2 * 257 * 256 + 257 * 5
 
 
+@pytest.mark.no_nnx
 def test_windows():
     windows = letter_windows(jnp.array([[4, 5, 6]]), 3)
     assert windows.tolist() == [[[-1, 4, 5], [4, 5, 6], [5, 6, -1]]]
@@ -76,6 +77,7 @@ def test_config_refuses_an_even_window():
 
 
 class TestRecurrence:
+    @pytest.mark.no_nnx
     @settings(deadline=None, max_examples=20)
     @given(st.integers(0, 2**32 - 1), st.sampled_from([0, 1, 6]), st.booleans())
     def test_scan_is_the_loop(self, seed, length, reverse):

@@ -18,6 +18,7 @@ def default(function, name):
     return inspect.signature(function).parameters[name].default
 
 
+@pytest.mark.no_nnx
 def test_defaults_are_those_of_the_table():
     assert (default(torch.nn.LayerNorm, "eps"), default(nnx.LayerNorm, "epsilon")) == (1e-5, 1e-6)
     assert (default(torch.nn.BatchNorm2d, "momentum"), default(nnx.BatchNorm, "momentum")) == (0.1, 0.99)
@@ -42,6 +43,7 @@ def test_initial_weights():
     np.testing.assert_allclose(np.var(nnx.Embed(500, 400, rngs=nnx.Rngs(0)).embedding[...]), 1 / 400, rtol=0.02)
 
 
+@pytest.mark.no_nnx
 def test_gelu_variance_and_cross_entropy(float64):
     x = np.random.default_rng(0).normal(size=(6, 5))
     tensor, labels = torch.tensor(x), np.arange(6) % 5
@@ -52,6 +54,7 @@ def test_gelu_variance_and_cross_entropy(float64):
     np.testing.assert_allclose(ours, F.cross_entropy(tensor, torch.tensor(labels)), rtol=1e-12)
 
 
+@pytest.mark.no_nnx
 def test_masks_of_the_two_attentions_are_each_other_s_opposite(float64):
     x = torch.tensor(np.random.default_rng(1).normal(size=(1, 4, 8)))
     attend = torch.tril(torch.ones(4, 4, dtype=torch.bool))
@@ -73,6 +76,7 @@ def test_batch_norm_s_momentum_is_one_minus_the_other_s():
     np.testing.assert_allclose(ours.mean[...], theirs.running_mean, rtol=1e-5)
 
 
+@pytest.mark.no_nnx
 def test_truncated_normals():
     weights = torch.nn.init.trunc_normal_(torch.empty(100_000), std=0.02)
     assert weights.abs().max() > 3 * 0.02
@@ -80,6 +84,7 @@ def test_truncated_normals():
     assert 1.99 * 0.02 < np.abs(flax).max() <= 2 * 0.02
 
 
+@pytest.mark.no_nnx
 def test_bicubic_kernels_are_not_the_same():
     impulse = np.zeros((1, 1, 8, 1), np.float32)
     impulse[0, 0, 4] = 1

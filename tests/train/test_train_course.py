@@ -32,6 +32,7 @@ def losses(folder):
     return [row["loss"] for row in read_rows(folder / "metrics.jsonl")[0] if "loss" in row]
 
 
+@pytest.mark.no_nnx
 def test_perceptron(tmp_path):
     assert figures(tmp_path, model="perceptron")["converged"] == "yes"
     noisy = figures(tmp_path, model="perceptron", noise=0.1, epochs=20)
@@ -39,6 +40,7 @@ def test_perceptron(tmp_path):
     assert noisy["converged"].startswith("no: the last pass still made mistakes")
 
 
+@pytest.mark.no_nnx
 def test_linear(tmp_path):
     assert figures(tmp_path, model="linear")["largest_error"] < 1e-3
     assert figures(tmp_path, model="linear", epochs=3)["largest_error"] > 1e-3

@@ -42,6 +42,7 @@ def test_fine_tuning_learns_from_any_source(kind, pretrained, tmp_path, monkeypa
     assert notes["mean"] == ((0.5,) if kind == "file" else (0.3,))
 
 
+@pytest.mark.no_nnx
 def test_grey_images_are_enlarged_and_coloured():
     images = np.arange(8, dtype=np.uint8).reshape(2, 2, 2, 1)
     fitted = finetune.fitted(images, 4, 3)

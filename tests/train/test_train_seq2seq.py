@@ -58,6 +58,7 @@ def test_what_is_evaluated_is_what_is_decoded(tmp_path):
     run(data=pairs, epochs=8, out=tmp_path / "run", beam=2)  # resumed at its end, and written by beam search
 
 
+@pytest.mark.no_nnx
 def test_vocabularies_are_of_both_sides_and_subwords_of_the_training_pairs():
     pairs = {"train": [("three times three", "9"), ("three times two", "6")], "test": [("three times six", "18")]}
     assert seq2seq.learn_vocabulary(pairs, None).alphabet == " 1689ehimorstwx"
@@ -68,6 +69,7 @@ def test_vocabularies_are_of_both_sides_and_subwords_of_the_training_pairs():
     assert len(vocabulary.encode(" six")) == 4
 
 
+@pytest.mark.no_nnx
 def test_the_papers_preset():
     """Vaswani et al. 2017, section 5.3 and 5.4: width 512, 4,000 of 100,000 steps to warm up, smoothing of 0.1."""
     preset = seq2seq.PRESETS["base"]
@@ -93,6 +95,7 @@ def test_wrong_calls_and_files(tmp_path):
         run(data=pairs)
 
 
+@pytest.mark.no_nnx
 def test_a_malformed_file_is_one_line_on_the_command_line(tmp_path, monkeypatch, capsys):
     pairs = tmp_path / "pairs.tsv"
     pairs.write_bytes(b"a\tb\n\xff\tb\n")

@@ -65,6 +65,7 @@ def coloured(dataset: ArrayDataset, count: int) -> ArrayDataset:
     return ArrayDataset(name="coloured", arrays={**part, "images": images}, class_names=dataset.class_names)
 
 
+@pytest.mark.no_nnx
 def test_cutmix_pastes_a_box_and_counts_its_pixels():
     images = np.broadcast_to(np.arange(400, dtype=np.float32)[:, None, None, None], (400, 6, 10, 2))
     mixed, share = cutmix(jax.random.key(0), jnp.asarray(images))
@@ -77,6 +78,7 @@ def test_cutmix_pastes_a_box_and_counts_its_pixels():
     assert np.asarray(share).min() < 0.4
 
 
+@pytest.mark.no_nnx
 def test_wrong_values():
     with pytest.raises(InputError, match="epochs is 0"):
         vit.run(vit.Config(dataset="digits", epochs=0))
@@ -84,6 +86,7 @@ def test_wrong_values():
         vit.run(vit.Config(dataset="digits", patch_size=3))
 
 
+@pytest.mark.no_nnx
 def test_the_command_line(tmp_path):
     def command(*arguments):
         return subprocess.run([sys.executable, "-m", "train.vit", *arguments], capture_output=True, text=True)

@@ -11,6 +11,8 @@ from flaxformer_edu.errors import InputError
 from flaxformer_edu.training import Optimizer
 from flaxformer_edu.training.optimizers import is_weight
 
+pytestmark = pytest.mark.no_nnx
+
 STEPS = 12
 
 
