@@ -28,6 +28,7 @@ def compare(
     layout: str | None = None,
     tolerance: float | None = None,
     float64: bool = False,
+    referee: bool = True,
     gradients: bool = False,
     json: Path | None = None,
     html: Path | None = None,
@@ -45,7 +46,8 @@ def compare(
     other, arrays = _open_theirs(theirs, torch_model, inputs, float64=float64)
     with jax.enable_x64(True) if float64 else nullcontext():
         model = as_float64(model) if float64 else model
-        report = comparison.models(model, other, arrays, layout=layout, tolerance=tolerance, gradients=gradients)
+        asked = {"tolerance": tolerance, "referee": None if referee else False, "gradients": gradients}
+        report = comparison.models(model, other, arrays, layout=layout, **asked)
     Console().print(report)
     if json is not None:
         report.to_json(json)

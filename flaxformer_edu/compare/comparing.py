@@ -1,7 +1,7 @@
 """The comparison of two models, from what the user hands in to the report."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,18 +9,13 @@ import jax
 import numpy as np
 from flax import nnx
 
-from flaxformer_edu.compare.causes.positions import at_our_size
+from flaxformer_edu.compare.both import Both
 from flaxformer_edu.compare.compiled import CompiledCheck
-from flaxformer_edu.compare.diagnosis import CauseSearch
-from flaxformer_edu.compare.gradient_rows import gradient_rows, stepped_rows
-from flaxformer_edu.compare.names import ToOurs, find_names, layer_links
-from flaxformer_edu.compare.pairing import Pair, parameter_rows
+from flaxformer_edu.compare.names import find_names, layer_links
+from flaxformer_edu.compare.pairing import Pair
 from flaxformer_edu.compare.report import Report
-from flaxformer_edu.compare.sides import ours as our_side
-from flaxformer_edu.compare.sides.our_gradients import gradients as our_gradients
-from flaxformer_edu.compare.sides.our_gradients import stepped
 from flaxformer_edu.compare.sides.recorded import Recorded
-from flaxformer_edu.compare.sides.records import BackwardRequest, Gradients, Recording
+from flaxformer_edu.compare.sides.records import BackwardRequest
 from flaxformer_edu.compare.sides.running import as_arguments, precision, run, their_inputs
 from flaxformer_edu.convert.rules import Layout
 from flaxformer_edu.errors import InputError
@@ -37,6 +32,7 @@ def models(
     tolerance: float | None = None,
     torch_inputs: Sequence[Any] | None = None,
     diagnose: bool = True,
+    referee: bool | None = None,
     compiled: bool = True,
     gradients: bool = False,
     loss: tuple[Callable[[Any], Any] | None, Callable[[Any], Any] | None] | None = None,
@@ -51,8 +47,11 @@ def models(
 
     `inputs` are the model's arguments, one or several, as ours takes them; images are handed to PyTorch channel first,
     and `torch_inputs` are for a model that takes other arguments altogether. `tolerance` is relative to the largest
-    value of each output; by default it is that of its type, 1e-12 in float64 and 1e-5 in float32. Faults that are
-    small, such as another epsilon, are sure to be seen only in float64.
+    value of each output; by default it follows, for each layer, from how far rounding moves it.
+
+    The `referee` runs both models in float64 as well, where a fault that is smaller than rounding shows: both hold the
+    same numbers there, those of the narrower side. It costs about as much again, and by default it is asked where ours
+    has at most 300 million parameters, both sides can be run (a recorded run cannot) and no `tolerance` is given.
 
     With `diagnose`, the causes in `causes.CAUSES` are tried in turn at the first layer that differs; each costs a run
     of our model. Of a layer that is called more than once, the first call is compared.
@@ -87,13 +86,12 @@ def models(
         if not isinstance(theirs, Recorded):
             theirs = run(theirs, arrays, torch_inputs, their_request if backward else None)
         pair = replace(pair, links=layer_links(matches, ours, calls, theirs))
-        report = _forward(pair, calls, theirs, to_ours(theirs.parameters), diagnose)
-        of_ours = our_gradients(ours, arrays, calls, our_request.loss) if backward else None
-        if of_ours is not None:
-            report = _backward(report, pair, of_ours, theirs, to_ours, our_request)
+        shared = [name for each in matches or () for name in each.torch]
+        both = Both(pair, calls, theirs, to_ours, shared, (our_request, their_request) if backward else None)
+        report = both.compare(referee=referee, diagnose=diagnose)
         if not compiled:
             return report
-        check = CompiledCheck(ours, arrays, calls, of_ours, our_request.loss)
+        check = CompiledCheck(ours, arrays, calls, both.gradients, our_request.loss)
         return report.with_compiled(check.report(diagnose=diagnose))
 
 
@@ -113,38 +111,3 @@ def _arguments(theirs: Any, inputs: Any) -> tuple[Any, ...]:
     if inputs is None:
         raise InputError("no inputs to run the two models on: only a recorded run has its own")
     return as_arguments(inputs)
-
-
-def _forward(
-    pair: Pair, ours: Recording, theirs: Recorded, parameters: Mapping[str, np.ndarray], diagnose: bool
-) -> Report:
-    """The parameters and the layers; `parameters` are theirs under our names."""
-    mine = our_side.parameters(pair.ours)
-    rows = parameter_rows(mine, at_our_size(mine, parameters), pair.tolerance)
-    report = Report(parameters=rows, layers=pair.rows(ours, theirs.calls))
-    if report.first_divergence is None or not diagnose:
-        return report
-    diagnosis, tried = CauseSearch(pair, ours, theirs.calls, parameters).find(report.first_divergence)
-    return replace(report, diagnosis=diagnosis, tried=tried)
-
-
-def _backward(
-    report: Report, pair: Pair, ours: Gradients, theirs: Recorded, to_ours: ToOurs, request: BackwardRequest
-) -> Report:
-    """The same report with the gradients, and a step along theirs; without what has another size there."""
-    if theirs.gradients is None:
-        raise InputError("the recorded run has no gradients: record it with gradients=True")
-
-    def fitting(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        shapes = {name: x.shape for name, x in ours.parameters.items()}
-        return {name: x for name, x in to_ours(arrays).items() if shapes.get(name) == x.shape}
-
-    aligned = Gradients(fitting(theirs.gradients.parameters), theirs.gradients.outputs)
-    report = replace(report, gradients=gradient_rows(pair, ours, aligned))
-    if request.optimiser is None:
-        return report
-    if theirs.stepped is None:
-        raise InputError("theirs took no step: give its optimiser, too, or record the run with step=...")
-    before, after = fitting(theirs.parameters), fitting(theirs.stepped)
-    mine = stepped(pair.ours, {**ours.parameters, **aligned.parameters}, request.optimiser)
-    return replace(report, stepped=stepped_rows(mine, before, after, pair.tolerance))

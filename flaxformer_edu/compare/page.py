@@ -11,6 +11,7 @@ from flaxformer_edu.compare.rows import Row
 
 WITHIN, BEYOND = 4, 4  # how many colours there are up to the tolerance, and from there
 WIDE = 12  # more columns than that show no numbers where the page is narrow
+NUMBERS = ("max abs", "max rel", "tolerance", "float64", "cosine")
 
 PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -56,11 +57,12 @@ def _different(rows: Iterable[Row]) -> list[Row]:
 def _summary(report: Any, title: str) -> str:
     verdict = "agrees" if report.agrees else "differs"
     lines = "".join(f"<p>{_breakable(line)}</p>" for line in report.summary.splitlines())
-    tolerances = ", ".join(f"{x:.0e}" for x in sorted({row.tolerance for row in report.layers}))
+    ends = sorted({f"{end([row.tolerance for row in report.layers]):.0e}" for end in (min, max) if report.layers})
+    tolerances = " to ".join(reversed(ends)) or "none"
     counts = f"{len(report.layers)} layers, {len(report.parameters)} parameters"
     return (
         f'<header class="{verdict}"><h1>{title}</h1>{lines}'
-        f'<p class="note">{counts}; tolerance {tolerances or "none"}, relative to a layer\'s largest value</p></header>'
+        f'<p class="note">{counts}; tolerance {tolerances}, relative to a layer\'s largest value</p></header>'
     )
 
 
@@ -108,7 +110,15 @@ def _levels(rows: Iterable[Row]) -> list[int]:
 
 
 def _ratio(row: Row) -> float:
-    return row.max_rel / row.tolerance if row.tolerance else (math.inf if row.max_rel else 0.0)
+    """In units of the tolerance; of the float64 runs, where these differ by more."""
+    exact = _over(row.float64, row.float64_tolerance)
+    return max(_over(row.max_rel, row.tolerance), exact if exact > 1 else 0.0)
+
+
+def _over(error: float | None, tolerance: float | None) -> float:
+    if not error:
+        return 0.0
+    return error / tolerance if tolerance else math.inf
 
 
 def _cell(row: Row, target: str, levels: Sequence[int], first: bool) -> str:
@@ -138,7 +148,7 @@ def _legend(levels: Sequence[int]) -> str:
 
 
 def _table(rows: Iterable[Row], anchor: str | None = None, first: Row | None = None) -> str:
-    head = "".join(f'<th scope="col" class="number">{name}</th>' for name in ("max abs", "max rel", "cosine"))
+    head = "".join(f'<th scope="col" class="number">{name}</th>' for name in NUMBERS)
     body = "".join(_row(row, f"{anchor}{i}" if anchor else None, row is first) for i, row in enumerate(rows))
     head = f'<tr><th scope="col">ours, theirs, shape</th>{head}<th scope="col">verdict</th></tr>'
     return f'<table class="rows"><thead>{head}</thead><tbody>{body}</tbody></table>'
@@ -150,7 +160,8 @@ def _row(row: Row, anchor: str | None, first: bool) -> str:
     shape = _shape(row.shape)
     if row.shape != row.their_shape:
         shape += f", theirs {_shape(row.their_shape)}"
-    numbers = (f"{row.max_abs:.1e}", f"{row.max_rel:.1e}", f"{row.cosine:.6f}")
+    exact = "" if row.float64 is None else f"{row.float64:.1e}"
+    numbers = (f"{row.max_abs:.1e}", f"{row.max_rel:.1e}", f"{row.tolerance:.1e}", exact, f"{row.cosine:.6f}")
     cells = "".join(f'<td class="number">{number}</td>' for number in numbers)
     return (
         f'<tr{f" id={anchor}" if anchor else ""} class="{verdict}{" first" if first else ""}">'

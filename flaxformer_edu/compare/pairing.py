@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from flaxformer_edu.compare.causes.positions import at_our_size
 from flaxformer_edu.compare.links import Link, nearest
-from flaxformer_edu.compare.rows import Row, distance, measure, tolerance_of
+from flaxformer_edu.compare.rows import PARITY, Row, distance, measure, tolerance_of
 from flaxformer_edu.compare.sides.ours import Edits, record
 from flaxformer_edu.compare.sides.recorded import Recorded
 from flaxformer_edu.compare.sides.records import Recording
@@ -28,6 +31,7 @@ class Pair:
     their_inputs: Sequence[Any]
     links: Sequence[Link] = ()
     tolerance: float | None = None
+    tolerances: Mapping[str, float] = field(default_factory=dict[str, float])  # of some of our layers, by path
 
     def record_ours(
         self, model: nnx.Module | None = None, edits: Edits | None = None, *, until: str | None = None
@@ -59,35 +63,64 @@ class Pair:
 
         `where_finite` leaves out what is no number in theirs; `unit` is what `measure` takes.
         """
-        links = {path: link for link in self.links for path in link.ours}
-        wanted = [path for path in ours if path in links and (only is None or path in only)]
-        return tuple(self._row(path, links[path], ours, theirs, where_finite, unit) for path in wanted)
+        wanted = [path for path in ours if path in self.link_of and (only is None or path in only)]
+        return tuple(self.row(path, ours, theirs, where_finite=where_finite, unit=unit) for path in wanted)
 
-    def _row(self, path: str, link: Link, ours: Recording, theirs: Recording, where_finite: bool, unit: float) -> Row:
+    @cached_property
+    def link_of(self) -> Mapping[str, Link]:
+        """The link of each of our layers that has one, by path."""
+        return {path: link for link in self.links for path in link.ours}
+
+    def row(
+        self, path: str, ours: Recording, theirs: Recording, *, where_finite: bool = False, unit: float = 0.0
+    ) -> Row:
+        """That of one linked layer."""
+        our, their = self.aligned(path, ours, theirs)
+        if our.shape == their.shape and where_finite:
+            finite = np.isfinite(their)
+            our, their = our[finite], their[finite]
+        link, tolerance = self.link_of[path], self.tolerances.get(path, self.tolerance)
+        given = _agree(ours[path].input, theirs[link.theirs[0]].input, tolerance)
+        return measure(our, their, (path, ", ".join(link.theirs)), tolerance, given, unit=unit)
+
+    def aligned(self, path: str, ours: Recording, theirs: Recording) -> tuple[np.ndarray, np.ndarray]:
+        """The outputs of a linked layer, theirs with its axes as ours stand; if it can be, the shapes are the same."""
+        link = self.link_of[path]
         outputs = {name: theirs[name].output for name in link.theirs}
         our, their = ours[path].output, link.to_ours(outputs)[path]
-        aligned = nearest(their, our)
-        if aligned is None and our.ndim == 3 and their.shape == our[:, 0].shape:
-            our, aligned = our[:, 0], their  # theirs went on with the class token alone
-        if aligned is not None and where_finite:
-            finite = np.isfinite(aligned)
-            our, aligned = our[finite], aligned[finite]
-        row_names = (path, ", ".join(link.theirs))
-        given = self._input_agrees(ours[path].input, theirs[link.theirs[0]].input)
-        return measure(our, their if aligned is None else aligned, row_names, self.tolerance, given, unit=unit)
+        found = nearest(their, our)
+        if found is None and our.ndim == 3 and their.shape == our[:, 0].shape:
+            return our[:, 0], their  # theirs went on with the class token alone
+        return our, their if found is None else found
 
-    def _input_agrees(self, ours: np.ndarray | None, theirs: np.ndarray | None) -> bool | None:
-        if ours is None or theirs is None:
-            return None
-        aligned = nearest(theirs, ours)
-        if aligned is None:
-            return None
-        tolerance = tolerance_of(ours, aligned) if self.tolerance is None else self.tolerance
-        return distance(ours, aligned)[1] <= tolerance
+
+def _agree(ours: np.ndarray | None, theirs: np.ndarray | None, tolerance: float | None) -> bool | None:
+    """Whether two inputs of a layer do; None where that cannot be said."""
+    if ours is None or theirs is None:
+        return None
+    aligned = nearest(theirs, ours)
+    if aligned is None:
+        return None
+    tolerance = tolerance_of(ours, aligned) if tolerance is None else tolerance
+    return distance(ours, aligned)[1] <= tolerance
 
 
 def parameter_rows(
     ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray], tolerance: float | None
 ) -> tuple[Row, ...]:
-    """A row for each of our parameters."""
-    return tuple(measure(ours[name], theirs[name], (name, name), tolerance) for name in ours)
+    """A row for each of our parameters, in which the same type must hold the same numbers, another the nearest ones.
+
+    `theirs` may have positions for images of another size, which have been resampled: those are off by more.
+    """
+    fitted = at_our_size(ours, theirs)
+
+    def row(name: str) -> Row:
+        arrays = ours[name], fitted[name]
+        exact = fitted[name] is theirs[name] and tolerance is None
+        return measure(*arrays, (name, name), max(PARITY, *map(_unit, arrays)) if exact else tolerance)
+
+    return tuple(row(name) for name in ours)
+
+
+def _unit(x: np.ndarray) -> float:
+    return float(jnp.finfo(x.dtype).eps) if jnp.issubdtype(x.dtype, jnp.floating) else 0.0

@@ -13,6 +13,8 @@ from flaxformer_edu.compare.compiled_report import CompiledReport
 from flaxformer_edu.compare.rows import Row
 from flaxformer_edu.files import AnyPath, write_text
 
+NEAR = 2  # times as far from float64 as the other, a side is as close as that
+
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
@@ -23,6 +25,7 @@ class Report:
     name, and each parameter; `stepped` are the parameters after one step of an optimiser; `compiled` is how far ours is
     from itself when it is compiled. None where not asked for. Where all layers agree with theirs, the cause of what the
     compiler does is the `diagnosis`.
+    `no_referee` says why the two were not run in float64, None where they were or are in float64 anyway.
     """
 
     parameters: tuple[Row, ...]
@@ -32,6 +35,7 @@ class Report:
     gradients: tuple[Row, ...] | None = None
     stepped: tuple[Row, ...] | None = None
     compiled: CompiledReport | None = None
+    no_referee: str | None = None
 
     @property
     def first_divergence(self) -> Row | None:
@@ -59,7 +63,7 @@ class Report:
         """What was found, in a few sentences."""
         lines = [_difference(self.parameters, "parameters differ")] if _different(self.parameters) else []
         if self.first_divergence is None:
-            lines.append(f"all {len(self.layers)} layers agree")
+            lines += [f"all {len(self.layers)} layers agree", *self._rounding()]
         else:
             lines.append(self._location(self.first_divergence))
         if self.diagnosis is not None and self.first_divergence is not None:
@@ -69,6 +73,22 @@ class Report:
             lines.append(f"cause: none of the {self.tried} that were tried, each alone, makes the difference vanish")
         compiled = [] if self.compiled is None else [self.compiled.summary]
         return "\n".join([*lines, *self._backward_summary(), *compiled])
+
+    def _rounding(self) -> list[str]:
+        """How far rounding has taken either side from float64."""
+        judged = [row for row in self.layers if row.our_error is not None and row.their_error is not None]
+        if not judged:
+            return [] if self.no_referee is None else [f"not compared in float64: {self.no_referee}"]
+        last = judged[-1]
+        ours, theirs = last.our_error or 0.0, last.their_error or 0.0
+        verdict = "ours is as close as theirs"
+        if max(ours, theirs) > NEAR * min(ours, theirs):
+            nearer, further = ("ours", "theirs") if ours < theirs else ("theirs", "ours")
+            verdict = f"{nearer} is closer than {further}"
+        return [
+            "in float64 they agree, too; from there, rounding takes "
+            f"{last.layer or 'the output'} {ours:.1e} in ours and {theirs:.1e} in theirs (rms, relative): {verdict}"
+        ]
 
     def _backward_summary(self) -> list[str]:
         lines = []
@@ -95,9 +115,9 @@ class Report:
 
     def _location(self, first: Row) -> str:
         index = self.layers.index(first)
-        text = f"first divergence: {first.layer or 'the output'}, by {first.max_rel:.1e} of its largest value"
         if first.shape != first.their_shape:
             return f"first divergence: {first.layer or 'the output'}: {first.shape} here, {first.their_shape} there"
+        text = f"first divergence: {first.layer or 'the output'}, by {_amount(first)}"
         if first.input_agrees is False:
             before = self.layers[index - 1].layer if index else "the input"
             text += f"; what it is given differs already, so the cause lies between {before} and it"
@@ -118,6 +138,7 @@ class Report:
             "first_gradient_divergence": None if gradient is None else gradient.layer,
             "diagnosis": None if self.diagnosis is None else asdict(self.diagnosis),
             "tried": self.tried,
+            "no_referee": self.no_referee,
             **{name: None if rows is None else [row.as_json() for row in rows] for name, rows in tables.items()},
             "compiled": None if self.compiled is None else self.compiled.as_json(),
         }
@@ -152,6 +173,18 @@ class Report:
         return captured.get()
 
 
+def _amount(row: Row) -> str:
+    """By how much a layer differs, and whether in float64 or outside of it."""
+    if row.max_rel <= row.tolerance and row.float64 is not None:
+        hidden = f"{row.max_rel:.1e}, of which rounding explains up to {row.tolerance:.1e}"
+        return f"{row.float64:.1e} of its largest value in float64 (without float64 by {hidden})"
+    text = f"{row.max_rel:.1e} of its largest value"
+    if row.agrees_in_float64 and row.our_error is not None:
+        off = f"ours is {row.our_error:.1e} from that, theirs {row.their_error:.1e}"
+        text += f" (in float64 they agree: {off})"
+    return text
+
+
 def _different(rows: Iterable[Row]) -> list[Row]:
     return [row for row in rows if not row.agrees]
 
@@ -167,12 +200,16 @@ def _table(title: str, rows: Iterable[Row]) -> Table:
     table = Table(title=title)
     for column in ("ours", "theirs", "shape"):
         table.add_column(column, overflow="fold")
-    for column in ("max abs", "max rel", "cosine"):
+    rows = list(rows)
+    wide = any(row.float64 is not None for row in rows)
+    for column in ("max abs", "max rel", "tolerance", *(("float64",) if wide else ()), "cosine"):
         table.add_column(column, justify="right")
     table.add_column("verdict")
     for row in rows:
         shape = str(row.shape) if row.shape == row.their_shape else f"{row.shape}, theirs {row.their_shape}"
         names = (escape(row.layer or "(the output)"), escape(row.theirs or "(the output)"))
         verdict = "[green]agrees[/green]" if row.agrees else "[red]DIFFERS[/red]"
-        table.add_row(*names, shape, f"{row.max_abs:.1e}", f"{row.max_rel:.1e}", f"{row.cosine:.6f}", verdict)
+        exact = "" if row.float64 is None else f"{row.float64:.1e}"
+        numbers = (f"{row.max_abs:.1e}", f"{row.max_rel:.1e}", f"{row.tolerance:.1e}", *((exact,) if wide else ()))
+        table.add_row(*names, shape, *numbers, f"{row.cosine:.6f}", verdict)
     return table

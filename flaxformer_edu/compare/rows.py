@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-TOLERANCES = {"float64": 1e-12, "float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}  # relative; see Row
+PARITY = 1e-12  # what is not told from rounding in float64, however little it moves
+TOLERANCES = {"float64": PARITY, "float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}  # relative; see Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,9 +16,11 @@ class Row:
     layer, theirs: its name on either side; the whole model's is "".
     shape, their_shape: where these are not the same, nothing else is compared.
     max_abs: the largest difference; max_rel: the same in units of their largest value, which `tolerance` is for (of
-    gradients and of what an optimiser changes: see `backward_rows`).
+    gradients and of what an optimiser changes: see `gradient_rows`). `rounding` says where it comes from.
     cosine: of the angle between the two, as vectors.
     input_agrees: whether the layer was given the same on both sides; None where that cannot be said.
+    float64: max_rel between float64 runs of both sides, which `float64_tolerance` is for; None where there are none.
+    our_error, their_error: how far either side is from its own float64 run, as rms(difference) / rms(float64).
     """
 
     layer: str
@@ -29,11 +32,22 @@ class Row:
     cosine: float
     tolerance: float
     input_agrees: bool | None = None
+    float64: float | None = None
+    float64_tolerance: float | None = None
+    our_error: float | None = None
+    their_error: float | None = None
 
     @property
     def agrees(self) -> bool:
-        """Whether the difference is within the tolerance."""
-        return self.max_rel <= self.tolerance
+        """Whether the difference is within the tolerance, and in float64 within that for float64."""
+        return self.max_rel <= self.tolerance and self.agrees_in_float64 is not False
+
+    @property
+    def agrees_in_float64(self) -> bool | None:
+        """Whether the float64 runs agree; None where there are none."""
+        if self.float64 is None or self.float64_tolerance is None:
+            return None
+        return self.float64 <= self.float64_tolerance
 
     def as_json(self) -> dict[str, object]:
         """What JSON can hold of it: numbers that are not finite become null."""

@@ -91,7 +91,7 @@ def test_outside_of_x64_and_in_float32():
     ours = convert.from_torch(VisionTransformer, ours.config, theirs.float().state_dict(), layout="cs231n")
     report = compare.models(ours, theirs, IMAGES)
     assert report.agrees
-    assert {row.tolerance for row in report.layers} == {1e-5}
+    assert all(1e-7 < row.tolerance < 1e-4 for row in report.layers)
     assert not compare.models(ours, theirs, IMAGES, tolerance=1e-12, diagnose=False).agrees
 
 

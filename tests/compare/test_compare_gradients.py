@@ -89,7 +89,7 @@ def test_gradients_that_are_zero_but_for_rounding_in_float32():
     ours = convert.from_torch(CaptioningTransformer, ours.config, theirs.float().state_dict(), layout="cs231n")
     report = compare.models(ours, theirs, (FEATURES, CAPTIONS), layout="cs231n", step=ADAMW)
     assert report.agrees, report.summary
-    assert {row.tolerance for row in report.gradients} == {1e-5}
+    assert all(1e-7 < row.tolerance < 1e-4 for row in report.gradients)
     biases = [row for row in report.gradients if row.layer.endswith(".attention.key.bias")]
     assert biases
     assert all(row.cosine < 0.999 for row in biases)

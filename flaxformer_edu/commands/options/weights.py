@@ -57,6 +57,7 @@ def compare(
     layout: str | None = None,
     tolerance: float | None = None,
     float64: bool = False,
+    referee: bool = True,
     gradients: bool = False,
     json: Annotated[Path | None, arg(metavar="FILE")] = None,
     html: Annotated[Path | None, arg(metavar="FILE")] = None,
@@ -79,8 +80,9 @@ def compare(
         input: one .npy file for each of the model's arguments; images are batch, height, width, channel.
         record: only run theirs, and write what it computes to this .npz file.
         layout: whose names the PyTorch model has (torchvision, timm, hf_vit, cs231n, ...); otherwise seen from them.
-        tolerance: of the largest difference, relative to a layer's largest value; otherwise that of the type.
-        float64: compute both in float64, where even a small fault stands out.
+        tolerance: of the largest difference, relative to a layer's largest value; otherwise it follows from rounding.
+        float64: compute both in float64 alone.
+        referee: also run both in float64, where no fault hides in rounding; it costs about as much again.
         gradients: also compare (or record) those of each layer's output and each parameter, of the sum of y + y^3 / 3.
         json: also write the report to this file.
         html: also write it to this file as a page for the browser, which needs no network.
@@ -88,4 +90,5 @@ def compare(
     from flaxformer_edu.commands.compare import compare as run
 
     models = {"ours": ours, "theirs": theirs, "torch_model": torch_model, "inputs": input, "record": record}
-    return run(**models, layout=layout, tolerance=tolerance, float64=float64, gradients=gradients, json=json, html=html)
+    asked = {"tolerance": tolerance, "float64": float64, "referee": referee, "gradients": gradients}
+    return run(**models, layout=layout, **asked, json=json, html=html)
