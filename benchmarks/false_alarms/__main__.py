@@ -108,7 +108,8 @@ def _made(kind: str, depth: int, dtype: str, random: np.random.Generator, *, mix
 def _trial(made: Port, theirs: Any, dtype: str, fault: str, where: str, *, gradients: bool = False) -> Trial:
     start = time.perf_counter()
     inputs = None if isinstance(theirs, compare.Recorded) else made.inputs
-    report = compare.models(made.ours, theirs, inputs, layout=made.layout, diagnose=False, gradients=gradients)
+    options = {"diagnose": False, "compiled": False, "gradients": gradients}
+    report = compare.models(made.ours, theirs, inputs, layout=made.layout, **options)
     different = [row.layer for row in report.parameters if not row.agrees]
     first = None if report.first_divergence is None else report.first_divergence.layer
     places = [*different, *([] if first is None else [first])]
