@@ -104,7 +104,8 @@ class Report:
     def _origin(self, first: Row) -> str:
         """Where the backward pass goes wrong."""
         gradients, outputs = self.gradients or (), {row.layer for row in self.layers}
-        text = f"first gradient that differs: that of {{}}, by {first.max_rel:.1e}"
+        amount = f"{first.float64:.1e} in float64" if _is_hidden(first) else f"{first.max_rel:.1e}"
+        text = f"first gradient that differs: that of {{}}, by {amount}"
         if first.layer not in outputs:
             return text.format(first.layer)
         text = text.format(f"the output of {first.layer}" if first.layer else "the output")
@@ -173,9 +174,14 @@ class Report:
         return captured.get()
 
 
+def _is_hidden(row: Row) -> bool:
+    """Whether a row that differs does so in float64 alone."""
+    return row.max_rel <= row.tolerance and row.float64 is not None
+
+
 def _amount(row: Row) -> str:
     """By how much a layer differs, and whether in float64 or outside of it."""
-    if row.max_rel <= row.tolerance and row.float64 is not None:
+    if _is_hidden(row):
         hidden = f"{row.max_rel:.1e}, of which rounding explains up to {row.tolerance:.1e}"
         return f"{row.float64:.1e} of its largest value in float64 (without float64 by {hidden})"
     text = f"{row.max_rel:.1e} of its largest value"
