@@ -68,7 +68,8 @@ def _errors(aligned: Aligned, referee: Referee) -> tuple[Rounding, Rounding]:
     ours, theirs = ({path: pair[side] for path, pair in aligned.items()} for side in (0, 1))
     if referee.theirs is None:
         exact = {path: _as(ours[path], referee.ours[path].output) for path in ours if path in referee.ours}
-        return (between(ours, exact),) * 2
+        rounding = between(ours, exact)
+        return rounding, rounding
     wide = {path: referee.pair.aligned(path, referee.ours, referee.theirs) for path in aligned}
     exact_ours, exact_theirs = ({path: pair[side] for path, pair in wide.items()} for side in (0, 1))
     return between(ours, exact_ours), between(theirs, exact_theirs)
