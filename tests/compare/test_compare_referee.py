@@ -113,11 +113,10 @@ def test_what_is_narrow_in_float32_alone():
             return forward(x).to(x.dtype)
 
     pair.theirs.layers[1].linear1.forward = run_narrow
-    report = run(pair)
+    report = run(pair, diagnose=False)
     assert report.first_divergence.layer == "blocks.1.mlp.up"
     assert report.first_divergence.agrees_in_float64
     assert "in float64 they agree: ours is" in report.summary
-    assert report.diagnosis.cause == "bfloat16"
 
 
 class Casting(nn.Module):
@@ -188,7 +187,8 @@ def test_gradients(dtype):
     pair = made(dtype=dtype)
     report = run(pair, gradients=True)
     assert report.agrees, report.summary
-    assert len({row.tolerance for row in report.gradients}) > 5
+    unit = float(jnp.finfo(dtype).eps)
+    assert all(2 * unit <= row.tolerance < 500 * unit for row in report.gradients)
     assert max(row.float64 for row in report.gradients) <= 1e-12
     recorded = compare.record(None, pair.theirs, pair.inputs, gradients=True)
     assert compare.models(pair.ours, recorded, layout=pair.layout, compiled=False, gradients=True).agrees
