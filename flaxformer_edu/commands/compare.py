@@ -30,6 +30,7 @@ def compare(
     float64: bool = False,
     referee: bool = True,
     gradients: bool = False,
+    compiled: bool = True,
     json: Path | None = None,
     html: Path | None = None,
 ) -> int:
@@ -46,7 +47,8 @@ def compare(
     other, arrays = _open_theirs(theirs, torch_model, inputs, float64=float64)
     with jax.enable_x64(True) if float64 else nullcontext():
         model = as_float64(model) if float64 else model
-        asked = {"tolerance": tolerance, "referee": None if referee else False, "gradients": gradients}
+        asked = {"tolerance": tolerance, "referee": None if referee else False}
+        asked |= {"gradients": gradients, "compiled": compiled}
         report = comparison.models(model, other, arrays, layout=layout, **asked)
     Console().print(report)
     if json is not None:

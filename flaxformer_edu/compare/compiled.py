@@ -55,13 +55,13 @@ class CompiledCheck:
     def report(self, *, diagnose: bool = True) -> CompiledReport:
         """Whether compiled and eager agree; if not, where they first differ, and which switch of XLA cures it."""
         try:
-            programs = self._rows(self._compiled({}))
+            compiled = self._compiled({})
         except Exception as error:  # anything that the user's code can do with arrays that have no numbers yet
             return CompiledReport(refused=f"{type(error).__name__}: {error}".splitlines()[0][:200])
-        report = CompiledReport(programs=programs)
+        report = CompiledReport(programs=self._rows(compiled))
         if report.agrees:
             return report
-        report = replace(report, places=self._places(programs))
+        report = replace(report, places=self._places(report.programs))
         first = report.first_divergence
         if first is None or not diagnose:
             return report
@@ -86,16 +86,12 @@ class CompiledCheck:
     def _places(self, programs: Sequence[Row]) -> tuple[Row, ...]:
         """The rows of all layers where the output differs; of all gradients where those alone do."""
         different = {row.layer for row in programs if not row.agrees}
-        try:
-            if "" in different:
-                layers = our_programs.layers(self.model, self.inputs, self.calls, {})
-                return self._rows(Results({path: call.output for path, call in layers.items()}, Gradients({}, {})))
-            if self.gradients is not None and not different & {*LOSSES, ALONE}:
-                found = gradients(self.model, self.inputs, self.calls, self.loss, options={})
-                return self._rows(Results({}, found))
-        except Exception:  # a layer that is called within a transformation of its own, say
+        if "" in different:
+            layers = our_programs.layers(self.model, self.inputs, self.calls, {})
+            return self._rows(Results({path: call.output for path, call in layers.items()}, Gradients({}, {})))
+        if different & {*LOSSES, ALONE}:
             return ()
-        return ()
+        return self._rows(Results({}, gradients(self.model, self.inputs, self.calls, self.loss, options={})))
 
     def _is_cured(self, switch: Switch) -> bool:
         try:
@@ -124,7 +120,8 @@ class CompiledCheck:
         mine = Gradients({name: xs[0] for name, xs in both.items()}, ours.outputs)
         theirs = Gradients({name: xs[1] for name, xs in both.items()}, eager.outputs)
         rows = gradient_rows(pair, mine, theirs) if both else ()
-        names = [f"the gradient of {row.layer or 'the output'}" for row in rows]
+        of_outputs = {path: f"the output of {path}" if path else "the output" for path in ours.outputs}
+        names = [f"the gradient of {of_outputs.get(row.layer, row.layer)}" for row in rows]
         return [replace(row, layer=name, theirs=name) for row, name in zip(rows, names, strict=True)]
 
     @cached_property

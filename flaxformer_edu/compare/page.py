@@ -37,6 +37,7 @@ def page(report: Any) -> str:
     """The whole page as text: what was found, a heat map of all layers, and the numbers."""
     title = "They agree" if report.agrees else "They differ"
     gradients, stepped = report.gradients or (), report.stepped or ()
+    compiled = report.compiled.all_rows if report.compiled else ()
     first, first_gradient = report.first_divergence, report.first_gradient_divergence
     parts = [
         _summary(report, title),
@@ -46,6 +47,7 @@ def page(report: Any) -> str:
         _section("Layers, in the order of computation", report.layers, lambda rows: _table(rows, "layer", first)),
         _section("Gradients, backwards", gradients, lambda rows: _table(rows, "gradient", first_gradient)),
         _section("Parameters that differ after one step", _different(stepped), _table),
+        _section("Compiled (as ours) and eager, where they differ", _different(compiled), _table),
     ]
     return PAGE.format(title=f"{title}: layer by layer", style=STYLE, body="\n".join(filter(None, parts)))
 

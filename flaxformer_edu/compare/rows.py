@@ -96,7 +96,7 @@ def distance(ours: np.ndarray, theirs: np.ndarray, unit: float = 0.0) -> tuple[f
     if ours.size == 0:
         return 0.0, 0.0
     with np.errstate(invalid="ignore", over="ignore"):
-        largest = _largest(_wide(ours) - _wide(theirs))
+        largest = _largest(np.asarray(_wide(ours) - _wide(theirs)))  # of two numbers NumPy makes no array
     scale = max(_largest(_wide(theirs)), unit)
     return (largest, largest / (scale or 1.0)) if math.isfinite(largest) else (math.inf, math.inf)
 

@@ -59,6 +59,7 @@ def compare(
     float64: bool = False,
     referee: bool = True,
     gradients: bool = False,
+    compiled: bool = True,
     json: Annotated[Path | None, arg(metavar="FILE")] = None,
     html: Annotated[Path | None, arg(metavar="FILE")] = None,
 ) -> int:
@@ -84,11 +85,13 @@ def compare(
         float64: compute both in float64 alone.
         referee: also run both in float64, where no fault hides in rounding; it costs about as much again.
         gradients: also compare (or record) those of each layer's output and each parameter, of the sum of y + y^3 / 3.
+        compiled: also compile ours, and compare that with ours run one operation at a time.
         json: also write the report to this file.
         html: also write it to this file as a page for the browser, which needs no network.
     """
     from flaxformer_edu.commands.compare import compare as run
 
     models = {"ours": ours, "theirs": theirs, "torch_model": torch_model, "inputs": input, "record": record}
-    asked = {"tolerance": tolerance, "float64": float64, "referee": referee, "gradients": gradients}
+    asked = {"tolerance": tolerance, "float64": float64, "referee": referee}
+    asked |= {"gradients": gradients, "compiled": compiled}
     return run(**models, layout=layout, **asked, json=json, html=html)

@@ -16,6 +16,7 @@ from flax import nnx
 from flaxformer_edu.compare.sides.our_gradients import add_to_first, first_floating, loss_value
 from flaxformer_edu.compare.sides.ours import Arguments, Observer, as_inputs, run
 from flaxformer_edu.compare.sides.records import Call, Loss, Options, Recording
+from flaxformer_edu.errors import InputError
 
 
 def output(model: nnx.Module, inputs: Sequence[Any], options: Options) -> np.ndarray:
@@ -47,7 +48,10 @@ def loss_alone(result: Any, of_output: Loss | None, options: Options) -> tuple[n
     def changed(change: jax.Array, result: Any) -> jax.Array:
         return loss_value(of_output, add_to_first(result, change))
 
-    zeros = jnp.zeros_like(first_floating(result))
+    first = first_floating(result)
+    if first is None:
+        raise InputError("our model gives no array of floating-point numbers to differentiate by")
+    zeros = jnp.zeros_like(first)
     value, gradient = (jax.jit(f, compiler_options=dict(options)) for f in (changed, jax.grad(changed)))
     return np.asarray(value(zeros, result)), np.asarray(gradient(zeros, result))
 
