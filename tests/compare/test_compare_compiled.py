@@ -52,10 +52,10 @@ PLANTED = """
     class Wrong(nnx.Module):
         def __init__(self):
             self.first, self.last = (nnx.Linear(size, size, rngs=nnx.Rngs(0)) for size in (128, 1))
-            self.gated = Row()
+            self.row = Row()
 
         def __call__(self, x):
-            return self.last(self.gated(self.first(x)))
+            return self.last(self.row(self.first(x)))
 
     class Row(nnx.Module):
         def __call__(self, x):
@@ -64,7 +64,7 @@ PLANTED = """
     x = np.random.default_rng(1).normal(size=(64, 128)).astype(np.float32)
     cases = {
         "loss": (vit, images, planted),
-        "compiled loss": (Gated(), x, jax.jit(planted)),
+        "compiled loss": (vit, images, jax.jit(planted)),
         "gradient": (Gated(), x, jnp.sum),
         "layer": (Wrong(), x, None),
     }
@@ -87,27 +87,42 @@ def fresh(flags, *cases):
     return {line["case"]: line for line in lines}
 
 
-@pytest.mark.skipif(not compiler.faults(), reason="no fault of this release of jaxlib is known")
-def test_the_known_fault_is_found_wherever_it_is_planted():
-    found = fresh(f"{SWITCH}+reduce", "loss", "compiled loss", "gradient", "layer")
-    for case, line in found.items():
-        report = line["report"]
-        assert all(row["agrees"] for row in report["layers"]), case
-        assert not report["agrees"], case
-        assert report["diagnosis"]["cause"] == "compiler", case
-        assert f"set XLA_FLAGS={SWITCH};" in line["summary"], case
-        assert "compiled and eager differ" in line["summary"], case
-    assert found["loss"]["report"]["diagnosis"]["where"] == "the loss"
+def check_named(line):
+    report = line["report"]
+    assert all(row["agrees"] for row in report["layers"])
+    assert not report["agrees"]
+    assert report["diagnosis"]["cause"] == "compiler"
+    assert f"set XLA_FLAGS={SWITCH};" in line["summary"]
+    assert "compiled and eager differ" in line["summary"]
+
+
+known_fault = pytest.mark.skipif(not compiler.faults(), reason="no fault of this release of jaxlib is known")
+
+
+@known_fault
+def test_the_known_fault_is_found_in_a_layer_and_in_gradients():
+    found = fresh(f"{SWITCH}+reduce", "layer", "gradient")
+    for line in found.values():
+        check_named(line)
     wrong = [row["layer"] for row in found["gradient"]["report"]["compiled"]["programs"] if not row["agrees"]]
     assert wrong == ["the gradient of gate"]
-    assert found["layer"]["report"]["compiled"]["first_divergence"] in ("gated", "last", "")
+    assert found["layer"]["report"]["compiled"]["first_divergence"] in ("row", "last", "")  # as it is fused
 
 
+@known_fault
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["loss", "compiled loss"])
+def test_the_known_fault_is_found_in_a_loss(case):
+    line = fresh(f"{SWITCH}+reduce", case)[case]
+    check_named(line)
+    assert line["report"]["diagnosis"]["where"] == "the loss"
+
+
+@pytest.mark.slow
 def test_nothing_is_found_where_the_guard_is_on():
-    for case, line in fresh("", "loss", "gradient", "layer").items():
-        assert line["report"]["agrees"], case
-        assert line["report"]["compiled"]["refused"] is None, case
-        assert line["summary"].endswith("compiled and eager agree"), case
+    for line in fresh("", "loss", "gradient", "layer").values():
+        assert line["report"]["agrees"]
+        assert line["summary"].endswith("compiled and eager agree")
 
 
 def is_compiled():

@@ -3,10 +3,10 @@
 import jax.numpy as jnp
 import pytest
 import torch
+from compare import eager as compare
 from compare.faults import CAPTIONS, FEATURES, IMAGES, captioner, spoil, vit
 from torch import nn
 
-from flaxformer_edu import compare
 from flaxformer_edu.layers import Rotary
 from tests.twins import torch_twins
 

@@ -9,13 +9,14 @@ import numpy as np
 import optax
 import pytest
 import torch
+from compare import eager as compare
 from compare.faults import CAPTIONS, FEATURES, captioner
 from compare.small_pairs import LAYOUT, Ours, X, small
 from flax import nnx
 from torch import nn
 from torch.nn import functional
 
-from flaxformer_edu import compare, convert
+from flaxformer_edu import convert
 from flaxformer_edu.compare.sides.our_gradients import default_loss
 from flaxformer_edu.compare.sides.their_gradients import default_loss as torch_default_loss
 from flaxformer_edu.errors import InputError

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from compare import eager as compare
 from compare.faults import (
     CAPTIONS,
     FEATURES,
@@ -27,7 +28,7 @@ from parity.test_tile_parity import LAYOUT
 from parity.vit_libraries import randomised
 from torch import Tensor, nn
 
-from flaxformer_edu import compare, convert
+from flaxformer_edu import convert
 from flaxformer_edu.compare.causes.precision import RoundedAttention
 from flaxformer_edu.layers import MultiHeadAttention, Rotary, causal_mask
 from flaxformer_edu.models import VisionTransformer, ViTConfig

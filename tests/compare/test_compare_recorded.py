@@ -9,11 +9,12 @@ import numpy as np
 import optax
 import pytest
 import torch
+from compare import eager as compare
 from compare.small_pairs import LAYOUT, X, small
 from flax import nnx
 from parity.vit_libraries import randomised
 
-from flaxformer_edu import cli, compare, convert
+from flaxformer_edu import cli, convert
 from flaxformer_edu.compare.sides.ours import Call
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import VisionTransformer, ViTConfig
