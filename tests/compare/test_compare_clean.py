@@ -127,7 +127,7 @@ def test_the_report(float64, tmp_path):
     text = str(report)
     assert "first divergence: head, by inf" in text
     assert "encoder.blocks.3.norm2" in text
-    content = json.loads(report.to_json(tmp_path / "report.json"))
+    content = json.loads(report.to_json(str(tmp_path / "report.json")))
     assert content == json.loads((tmp_path / "report.json").read_text())
     assert (content["agrees"], content["first_divergence"], content["diagnosis"]) == (False, "head", None)
     assert content["layers"][-1]["max_abs"] is None

@@ -136,6 +136,7 @@ def test_the_file(tmp_path):
     path.write_text("old")
     assert report.to_html(path) == path.read_text(encoding="utf-8")
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
+    assert report.to_html(str(path)) == path.read_text(encoding="utf-8")
 
 
 def test_on_the_command_line(monkeypatch, tmp_path):

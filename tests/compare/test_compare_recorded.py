@@ -173,6 +173,11 @@ class TestWrongInput:
         with pytest.raises(InputError, match="theirs is int, expected a torch"):
             compare.record(None, 3, X)
 
+    @pytest.mark.usefixtures("unchecked")
+    def test_the_path_comes_first(self, tmp_path):
+        with pytest.raises(InputError, match=r"the first argument is Theirs, .*: compare\.record\(path, model, inputs\)"):
+            compare.record(small()[1], X, tmp_path / "run.npz")
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):

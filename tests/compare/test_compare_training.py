@@ -398,7 +398,7 @@ class TestReport:
         )
         assert report.differences[:2] == (0.0, 0.5)
         assert (report.first_divergence, report.agrees, report.largest) == (1, False, float("inf"))
-        content = json.loads(report.to_json(tmp_path / "report.json"))
+        content = json.loads(report.to_json(str(tmp_path / "report.json")))
         assert content == json.loads((tmp_path / "report.json").read_text())
         assert content["differences"] == [0.0, 0.5, None, 0.0, None]
         assert content["ours"] == [2.0, 1.5, None, 0.0, None]
