@@ -63,8 +63,8 @@ def models(
     With `gradients`, those of a loss are compared, too, with respect to each layer's output and each parameter. `loss`
     are two functions, of what our model gives and of what theirs gives; by default it is the sum of y + y^3 / 3 over
     the first output y, since a plain sum is constant behind a softmax or a norm. `step` are an optax transformation and
-    a function that makes a torch optimiser for a list of parameters (for two of our models: two transformations): both
-    take one step along their gradients, so that what differs after it is the optimisers' doing. `loss` and `step` imply
+    a function that makes a torch optimizer for a list of parameters (for two of our models: two transformations): both
+    take one step along their gradients, so that what differs after it is the optimizers' doing. `loss` and `step` imply
     `gradients`. A recorded run has its side's loss and step: write None for them.
 
     Raises InputError where either side does not run on the inputs or `layout` does not fit them: ConversionError then

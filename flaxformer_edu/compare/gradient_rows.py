@@ -1,4 +1,4 @@
-"""The rows of gradients, and of what an optimiser makes of them.
+"""The rows of gradients, and of what an optimizer makes of them.
 
 What counts as a difference is relative to a unit that is larger than some gradients themselves. A key's bias changes no
 softmax: its gradient is zero in exact arithmetic, and what both frameworks compute is rounding. A parameter's unit is

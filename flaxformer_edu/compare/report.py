@@ -22,7 +22,7 @@ class Report:
 
     `tried` counts the causes that were tried, until one explained the first divergence, which is then `diagnosis`.
     `gradients`, in the order of the backward pass, are those with respect to each layer's output, under the layer's
-    name, and each parameter; `stepped` are the parameters after one step of an optimiser; `compiled` is how far ours is
+    name, and each parameter; `stepped` are the parameters after one step of an optimizer; `compiled` is how far ours is
     from itself when it is compiled. None where not asked for. Where all layers agree with theirs, the cause of what the
     compiler does is the `diagnosis`.
     `no_referee` says why the two were not run in float64, None where they were or are in float64 anyway.

@@ -1,4 +1,4 @@
-"""Gradients and one step of an optimiser: pairs that agree, and backward passes that alone are wrong."""
+"""Gradients and one step of an optimizer: pairs that agree, and backward passes that alone are wrong."""
 
 import json
 from functools import partial
@@ -224,7 +224,7 @@ def test_the_default_loss_is_the_same(float64):
         ({"loss": (None, lambda y: 1.0)}, "loss of their output has type float, expected a number"),
         ({"loss": (lambda y: 0.0, lambda y: y.sum()), "step": (None, torch.optim.Adam)}, None),
         ({"step": (ADAMW[0], None)}, "theirs took no step"),
-        ({"step": (ADAMW[0], lambda parameters: None)}, "their optimiser does not step on a list of parameters"),
+        ({"step": (ADAMW[0], lambda parameters: None)}, "their optimizer does not step on a list of parameters"),
     ],
 )
 def test_wrong_input(float64, options, message):

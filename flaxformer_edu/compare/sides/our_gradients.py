@@ -74,13 +74,13 @@ def default_loss(output: Any) -> Float[Array, ""]:
 
 
 def stepped(
-    model: nnx.Module, along: Mapping[str, np.ndarray], optimiser: optax.GradientTransformation
+    model: nnx.Module, along: Mapping[str, np.ndarray], optimizer: optax.GradientTransformation
 ) -> dict[str, np.ndarray]:
-    """The model's parameters, by name, after the optimiser's first step along some gradients."""
+    """The model's parameters, by name, after the optimizer's first step along some gradients."""
     state = nnx.to_flat_state(nnx.state(model, nnx.Param))
     params = nnx.to_pure_dict(nnx.from_flat_state(state))
     given = [(path, v.replace(jnp.asarray(along[parameter_name(path)], v.dtype))) for path, v in state]
-    updates, _ = optimiser.update(nnx.to_pure_dict(nnx.from_flat_state(given)), optimiser.init(params), params)
+    updates, _ = optimizer.update(nnx.to_pure_dict(nnx.from_flat_state(given)), optimizer.init(params), params)
     leaves = jax.tree_util.tree_leaves_with_path(optax.apply_updates(params, updates))
     return {parameter_name(tuple(part.key for part in path)): np.asarray(leaf) for path, leaf in leaves}
 

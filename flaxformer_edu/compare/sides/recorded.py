@@ -24,7 +24,7 @@ class Recorded:
     """What a model of PyTorch ("torch") or one of ours ("flax") computed on some inputs.
 
     inputs: as ours takes them.
-    parameters, stepped: by name, before and after one step of an optimiser; None where there was none.
+    parameters, stepped: by name, before and after one step of an optimizer; None where there was none.
     leaves: whether each layer, by its path, has none within.
     calls, gradients: of each layer that was called; None where gradients were not asked for.
     """

@@ -23,13 +23,13 @@ Recording = dict[str, Call]  # by path, in the order in which the calls ended; t
 
 @dataclass(frozen=True)
 class BackwardRequest:
-    """What is asked of a model's backward pass: the gradients of a loss, and one step of an optimiser along them.
+    """What is asked of a model's backward pass: the gradients of a loss, and one step of an optimizer along them.
 
-    Ours: an optax transformation. Theirs: a function that makes a torch optimiser for a list of parameters.
+    Ours: an optax transformation. Theirs: a function that makes a torch optimizer for a list of parameters.
     """
 
     loss: Loss | None = None
-    optimiser: Any = None
+    optimizer: Any = None
 
 
 @dataclass(frozen=True)

@@ -78,8 +78,8 @@ def _run_ours(model: nnx.Module, inputs: tuple[np.ndarray, ...], request: Backwa
     calls = ours.record(model, inputs)
     gradients = None if request is None else our_gradients(model, inputs, calls, request.loss)
     stepped = None
-    if gradients is not None and request is not None and request.optimiser is not None:
-        stepped = stepped_parameters(model, gradients.parameters, request.optimiser)
+    if gradients is not None and request is not None and request.optimizer is not None:
+        stepped = stepped_parameters(model, gradients.parameters, request.optimizer)
     return Recorded(
         framework="flax",
         inputs=inputs,

@@ -1,4 +1,4 @@
-"""The backward pass of a PyTorch model, and one step of an optimiser. Importing this module needs torch."""
+"""The backward pass of a PyTorch model, and one step of an optimizer. Importing this module needs torch."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,11 +17,11 @@ from flaxformer_edu.errors import InputError
 def record_backward(
     model: nn.Module, inputs: Sequence[Any], request: BackwardRequest
 ) -> tuple[Recording, Gradients, dict[str, np.ndarray] | None]:
-    """What the model computes, its gradients, and its parameters after a step of the optimiser, if one is asked for.
+    """What the model computes, its gradients, and its parameters after a step of the optimizer, if one is asked for.
 
     The model's parameters, their gradients and whether they have any are left as they were; frozen ones are
     differentiated by, and not updated. Raises InputError where the model does not run, its loss is no single number or
-    the optimiser does not step.
+    the optimizer does not step.
     """
     calls, watch = Recording(), _Watch()
     holders = {path: module for path, module in model.named_modules() if any(True for _ in module.parameters())}
@@ -46,7 +46,7 @@ def record_backward(
         for (name, x), gradient in zip(parameters.items(), of_tensors, strict=False)
     }
     outputs = {path: Call(_of_output(watch.gradients.get(path), call), None) for path, call in calls.items()}
-    step = None if request.optimiser is None else _stepped(parameters, gradients, request.optimiser)
+    step = None if request.optimizer is None else _stepped(parameters, gradients, request.optimizer)
     return calls, Gradients({name: as_numpy(x) for name, x in gradients.items()}, outputs), step
 
 
@@ -108,14 +108,14 @@ def _of_output(gradient: Tensor | None, call: Call) -> np.ndarray:
 
 
 def _stepped(parameters: dict[str, nn.Parameter], gradients: dict[str, Tensor], make: Any) -> dict[str, np.ndarray]:
-    """Copies of the parameters after the optimiser's first step; those that are shared are one."""
+    """Copies of the parameters after the optimizer's first step; those that are shared are one."""
     copies = {id(x): nn.Parameter(x.detach().clone(), x.requires_grad) for x in parameters.values()}
     for name, x in parameters.items():
         copies[id(x)].grad = gradients[name].detach().clone() if x.requires_grad else None
     try:
         make(list(copies.values())).step()
     except Exception as error:  # anything that the user's code can do
-        raise InputError(f"their optimiser does not step on a list of parameters ({one_line(error)})") from error
+        raise InputError(f"their optimizer does not step on a list of parameters ({one_line(error)})") from error
     return {name: as_numpy(copies[id(x)]) for name, x in parameters.items()}
 
 
