@@ -123,13 +123,13 @@ class Both:
             raise InputError("the recorded run has no gradients: record it with gradients=True")
         theirs = self._fitting(ours, self.theirs.gradients)
         report = replace(report, gradients=gradient_rows(self.pair, ours, theirs))
-        optimiser = None if self.requests is None else self.requests[0].optimiser
-        if optimiser is None:
+        optimizer = None if self.requests is None else self.requests[0].optimizer
+        if optimizer is None:
             return report
         if self.theirs.stepped is None:
-            raise InputError("theirs took no step: give its optimiser, too, or record the run with step=...")
+            raise InputError("theirs took no step: give its optimizer, too, or record the run with step=...")
         before, after = (self._of_our_shapes(ours, x) for x in (self.theirs.parameters, self.theirs.stepped))
-        mine = stepped(self.pair.ours, {**ours.parameters, **theirs.parameters}, optimiser)
+        mine = stepped(self.pair.ours, {**ours.parameters, **theirs.parameters}, optimizer)
         return replace(report, stepped=stepped_rows(mine, before, after, self.pair.tolerance))
 
     def _fitting(self, ours: Gradients, theirs: Gradients) -> Gradients:

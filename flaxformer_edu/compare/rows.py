@@ -16,7 +16,7 @@ class Row:
     layer, theirs: its name on either side; the whole model's is "".
     shape, their_shape: where these are not the same, nothing else is compared.
     max_abs: the largest difference; max_rel: the same in units of their largest value, which `tolerance` is for (of
-    gradients and of what an optimiser changes: see `gradient_rows`). `rounding` says where it comes from.
+    gradients and of what an optimizer changes: see `gradient_rows`). `rounding` says where it comes from.
     cosine: of the angle between the two, as vectors.
     input_agrees: whether the layer was given the same on both sides; None where that cannot be said.
     float64: max_rel between float64 runs of both sides, which `float64_tolerance` is for; None where there are none.
