@@ -34,7 +34,7 @@ def test_the_loss_falls_and_the_folder_opens(tmp_path):
         vit.run(vit.Config(**TINY, seed=1, out=tmp_path / "run"))
 
 
-def test_one_batch_is_learnt_by_heart(tmp_path):
+def test_one_batch_is_memorised(tmp_path):
     assert vit.run(vit.Config(dataset="digits", overfit_one_batch=True, json=tmp_path / "figures.json")) == 0
     assert json.loads((tmp_path / "figures.json").read_text())["accuracy"] == 1
     assert vit.run(vit.Config(dataset="digits", overfit_one_batch=True, epochs=1)) == 1
