@@ -28,7 +28,7 @@ from rich.table import Table
 from benchmarks.jit_cases import BATCH, LARGE, SMALL, VOCAB, Case, normal
 from flaxformer_edu import decode
 from flaxformer_edu.models import fit_linear, fit_perceptron
-from flaxformer_edu.training import Optimizer, compile_step, data_mesh, make_step, new_state, split_model
+from flaxformer_edu.training import Optimizer, TrainState, compile_step, data_mesh, make_step, new_state, split_model
 
 TOLERANCE = 1e-13
 NEGLIGIBLE = 1e-12  # of the gradients around it: beyond what float64 can tell from zero
@@ -147,10 +147,11 @@ def training_steps(steps: Steps) -> float:
     return max(difference(*pair) for pair in ((metrics, values), *parts_of_state(state, expected)))
 
 
-def parts_of_state(state: Any, expected: Any) -> Iterator[tuple[PyTree, PyTree]]:
-    """The two states' parameters, averages, optimizers' memories and counts, each to be measured by itself."""
-    for name in ("params", "average", "optimizer", "step", "seed"):
-        yield getattr(state, name), getattr(expected, name)
+def parts_of_state(state: TrainState, expected: TrainState) -> Iterator[tuple[PyTree, PyTree]]:
+    """What the two states hold, parameters, optimizers' memories and so on, each to be measured by itself."""
+    for name, value in vars(state).items():
+        if value is not None:
+            yield value, getattr(expected, name)
 
 
 def decoded(model: Any, inputs: Array, prompt: np.ndarray) -> tuple[PyTree, PyTree]:
