@@ -175,7 +175,8 @@ class TestWrongInput:
 
     @pytest.mark.usefixtures("unchecked")
     def test_the_path_comes_first(self, tmp_path):
-        with pytest.raises(InputError, match=r"the first argument is Theirs, .*: compare\.record\(path, model, inputs\)"):
+        expected = r"the first argument is Theirs, .*: compare\.record\(path, model, inputs\)"
+        with pytest.raises(InputError, match=expected):
             compare.record(small()[1], X, tmp_path / "run.npz")
 
 
