@@ -80,7 +80,8 @@ class CompiledCheck:
         found = gradients(self.model, self.inputs, {}, self.loss, options=options)
         value = our_programs.loss(self.model, self.inputs, self.loss, options)
         alone, gradient = our_programs.loss_alone(self._output, self.loss, options)
-        values = dict(zip(LOSSES, (value, alone, found.loss), strict=True))
+        losses = zip(LOSSES, (value, alone, found.loss), strict=True)
+        values = {name: loss for name, loss in losses if loss is not None}
         return Results({**arrays, **values, ALONE: gradient}, found)
 
     def _places(self, programs: Sequence[Row]) -> tuple[Row, ...]:
