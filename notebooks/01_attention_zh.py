@@ -39,7 +39,7 @@ from flax import nnx
 from flaxformer_edu import notebook
 from flaxformer_edu.data import ArrayDataset, Batches
 from flaxformer_edu.layers import KeysValues, MultiHeadAttention, dot_product_attention, sinusoidal_positions
-from flaxformer_edu.training import LoopConfig, fit
+from flaxformer_edu.training import LoopConfig, Optimizer, fit
 
 notebook.set_style()
 jax.config.update("jax_default_matmul_precision", "highest")  # GPUs and TPUs would round more

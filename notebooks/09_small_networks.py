@@ -40,7 +40,15 @@ from flax import nnx
 
 from flaxformer_edu import notebook, plots
 from flaxformer_edu.commands.identify import classify, open_network
-from flaxformer_edu.data import Batches, decode_word, evaluation_batches, load_digits, load_words, split_of
+from flaxformer_edu.data import (
+    Batches,
+    Pixels,
+    decode_word,
+    evaluation_batches,
+    load_digits,
+    load_words,
+    split_of,
+)
 from flaxformer_edu.layers import convolve
 from flaxformer_edu.models import (
     MLP,

@@ -33,7 +33,6 @@ class Preset(recipe.Preset):
     augment: bool = False
     mixed: bool = False
     label_smoothing: float = 0.0
-    warmup: float = 0.0
     evaluations: int = 10
 
 

@@ -1,8 +1,7 @@
 """Optimizers by name, with the meaning and the defaults they have in PyTorch."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +9,8 @@ import optax
 from jaxtyping import Array, ArrayLike, PyTree
 
 from flaxformer_edu.errors import InputError
+
+Name = Literal["sgd", "adam", "adamw"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class Optimizer:
     highest rate is (width * warmup_steps)^-1/2.
     """
 
-    name: Literal["sgd", "adam", "adamw"] = "adamw"
+    name: Name = "adamw"
     learning_rate: float = 1e-3
     momentum: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
@@ -40,8 +41,8 @@ class Optimizer:
     final_fraction: float = 0.0
 
     def __post_init__(self):
-        if self.name not in OPTIMIZERS:
-            raise InputError(f"no optimizer is named {self.name!r}: choose one of {', '.join(OPTIMIZERS)}")
+        if self.name not in get_args(Name):
+            raise InputError(f"no optimizer is named {self.name!r}: choose one of {', '.join(get_args(Name))}")
         if self.learning_rate <= 0:
             raise InputError(f"learning_rate is {self.learning_rate}, expected a number above 0")
 
@@ -49,8 +50,13 @@ class Optimizer:
         """The optimizer for a run of that many steps."""
         rate = self.learning_rates(steps)
         mask = is_weight if self.decay == "weights" else None
-        weight_decay = (0.01 if self.name == "adamw" else 0.0) if self.weight_decay is None else self.weight_decay
-        return OPTIMIZERS[self.name](self, rate, weight_decay, mask)
+        if self.name == "adamw":
+            decay = 0.01 if self.weight_decay is None else self.weight_decay
+            return optax.adamw(rate, *self.betas, eps=self.epsilon, weight_decay=decay, mask=mask)
+        l2 = optax.add_decayed_weights(self.weight_decay or 0.0, mask)
+        if self.name == "adam":
+            return optax.chain(l2, optax.adam(rate, *self.betas, eps=self.epsilon))
+        return optax.chain(l2, optax.sgd(rate, momentum=self.momentum or None))
 
     def learning_rates(self, steps: int) -> optax.Schedule:
         """The learning rate as a function of the step, counted from 0."""
@@ -75,20 +81,3 @@ class Optimizer:
 def is_weight(params: PyTree) -> PyTree:
     """True for each parameter but the biases and the norms' scales, which are known by their names."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in ("bias", "scale"), params)
-
-
-def _sgd(o: Optimizer, rate: optax.Schedule, weight_decay: float, mask: Any) -> optax.GradientTransformation:
-    return optax.chain(
-        optax.add_decayed_weights(weight_decay, mask), optax.sgd(rate, momentum=o.momentum if o.momentum else None)
-    )
-
-
-def _adam(o: Optimizer, rate: optax.Schedule, weight_decay: float, mask: Any) -> optax.GradientTransformation:
-    return optax.chain(optax.add_decayed_weights(weight_decay, mask), optax.adam(rate, *o.betas, eps=o.epsilon))
-
-
-def _adamw(o: Optimizer, rate: optax.Schedule, weight_decay: float, mask: Any) -> optax.GradientTransformation:
-    return optax.adamw(rate, *o.betas, eps=o.epsilon, weight_decay=weight_decay, mask=mask)
-
-
-OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {"sgd": _sgd, "adam": _adam, "adamw": _adamw}
