@@ -189,6 +189,8 @@ def test_gradients(dtype):
     assert report.agrees, report.summary
     unit = float(jnp.finfo(dtype).eps)
     assert all(2 * unit <= row.tolerance < 500 * unit for row in report.gradients)
+    unit = float(jnp.finfo(dtype).eps)
+    assert all(2 * unit <= row.tolerance < 500 * unit for row in report.gradients)
     assert max(row.float64 for row in report.gradients) <= 1e-12
     recorded = compare.record(None, pair.theirs, pair.inputs, gradients=True)
     assert compare.models(pair.ours, recorded, layout=pair.layout, compiled=False, gradients=True).agrees
