@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import jax
 import pytest
 
-SHIPPED = {"xla_cpu_use_fusion_emitters": True}
+SHIPPED = {"xla_cpu_use_fusion_emitters": True} if jax.__version_info__ < (0, 11) else {}
 """For `jax.jit`: the generator of code that users have, where the suite's own XLA_FLAGS name the quicker one."""
 
 
