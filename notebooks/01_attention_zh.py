@@ -170,7 +170,7 @@ x = jax.random.normal(jax.random.key(0), (1, 12, WIDTH))
 
 
 def dependence(layer):
-    """How every output feature depends on every value feature: a row a pair of tokens, a column a pair of features."""
+    """How output features depend on value features: a row per pair of tokens, a column per pair of features."""
     jacobian = jax.jacobian(lambda value: layer(x, x, value)[0])(x)[:, :, 0]
     return rearrange(jacobian, "query output key feature -> (query key) (output feature)")
 

@@ -1,5 +1,6 @@
 """`flaxformer-edu data list | fetch | show`: which data sets there are, getting them, and looking at them."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -52,9 +53,10 @@ def show(name: str, out: Path, folder: Path | None = None, split: str = "train",
     splits = ("train", "val") if source.captions else tuple(data)
     if split not in splits:
         raise InputError(f"{name} has no split {split!r}; it has {', '.join(splits)}")
-    random, console = np.random.default_rng(seed), Console(stderr=True)
+    random = np.random.default_rng(seed)
     if source.captions:
-        tiles = caption_tiles(data, folder or source.place() or Path(), split, count, random, console.print)
+        say = partial(Console(stderr=True).print, soft_wrap=True, markup=False)
+        tiles = caption_tiles(data, folder or source.place() or Path(), split, count, random, say)
     else:
         tiles = dataset_tiles(data[split], count, random)
     draw_sheet(out, tiles, title=f"{folder.name if folder else name}, {split}")

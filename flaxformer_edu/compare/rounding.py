@@ -40,6 +40,8 @@ def between(rounded: Mapping[str, np.ndarray], exact: Mapping[str, np.ndarray]) 
 
 def _relative_rms(rounded: np.ndarray, exact: np.ndarray) -> float:
     wide = exact.astype(np.float64)
+    finite = np.isfinite(rounded) & np.isfinite(wide)  # a mask's infinities are no rounding
+    rounded, wide = rounded[finite], wide[finite]
     off, size = (math.sqrt(float(np.mean(np.square(x)))) if x.size else 0.0 for x in (rounded - wide, wide))
     return off / size if size else off
 

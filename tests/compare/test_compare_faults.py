@@ -79,7 +79,7 @@ def check(report, layer, cause, words):
 
 IN_A_VIT = {
     **FAULTS,
-    "pre_norm": (pre_norm, "attention.key", "norm_position", "pre-norm"),
+    "pre_norm": (pre_norm, "attention.query", "norm_position", "pre-norm"),
     "epsilon": (epsilon, "norm2", "norm_epsilon", "1e-06"),
 }
 
@@ -97,7 +97,7 @@ def test_in_a_vit_of_four_layers(name):
 IN_THE_CAPTIONER = {
     "inverted_mask": (attention_fault("inverted_mask"), "attention.out", "mask_convention", "inverted"),
     "no_mask": (attention_fault("no_mask"), "attention.out", "mask_convention", "do not use"),
-    "pre_norm": (pre_norm, "attention.key", "norm_position", "pre-norm"),
+    "pre_norm": (pre_norm, "attention.query", "norm_position", "pre-norm"),
     "epsilon": (epsilon, "norm3", "norm_epsilon", "1e-06"),
     "memory_as_query": (
         lambda block: spoil(block.cross_attn, "swap_query_value"),
@@ -174,7 +174,7 @@ def test_training_mode_is_named_and_left_as_it_is():
     ours, theirs = vit()
     theirs.train()
     report = compare.models(ours, theirs, IMAGES, layout="cs231n")
-    check(report, "encoder.blocks.0.attention.key", "dropout", ".eval()")
+    check(report, "encoder.blocks.0.attention.query", "dropout", ".eval()")
     assert all(module.training for module in theirs.modules())
 
 
