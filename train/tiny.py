@@ -1,5 +1,6 @@
 """All of training on one page: a Vision Transformer learns to read handwritten digits, in plain JAX, Flax and optax.
 
+For example:
 $ python -m train.tiny
 
 Nothing of what trains the model is hidden here: data, model, loss, gradient, update, evaluation. What the recipes call,
@@ -14,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import tyro
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
@@ -92,4 +94,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)
