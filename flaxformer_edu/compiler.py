@@ -17,6 +17,12 @@ from jaxlib.version import __version__ as JAXLIB
 
 VARIABLE = "XLA_FLAGS"
 
+# For tests and small budgets, where most of the time goes into compiling small programs, and most of that into XLA's
+# newer generator of code for the CPU. jaxlib 0.11 has no other, and ends the process at a flag that it does not know.
+QUICK_TO_COMPILE = "--xla_cpu_parallel_codegen_split_count=1" + (
+    " --xla_cpu_use_fusion_emitters=false" if JAXLIB.startswith("0.10.") else ""
+)
+
 
 class CompilerWarning(UserWarning):
     """The compiler in use is known to be wrong, and it is too late, or not ours, to set the switch that cures it."""

@@ -31,6 +31,7 @@ from rich.console import Console
 from rich.markup import escape
 from tyro.conf import Positional, arg
 
+from flaxformer_edu.compiler import QUICK_TO_COMPILE
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.notebook import FAST, is_fast
 
@@ -158,6 +159,7 @@ def environment(fast: bool) -> dict[str, str]:
     variables = {"JAX_PLATFORMS": "cpu", **os.environ, FAST: "1" if fast else "0"}
     if fast:
         variables["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # most of a small budget would go into compiling
+        variables["XLA_FLAGS"] = f"{QUICK_TO_COMPILE} {variables.get('XLA_FLAGS', '')}"
     return variables
 
 

@@ -11,17 +11,13 @@ import jaxtyping
 import pytest
 from flax import nnx
 
-import flaxformer_edu  # noqa: F401  before a backend opens, as it sets XLA's switches
+from flaxformer_edu.compiler import QUICK_TO_COMPILE  # before a backend opens, as the package sets XLA's switches
 
 # A shell starts background jobs with Ctrl-C ignored, and so would start those of the tests that press it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Most of the suite's time goes into compiling small programs, and most of that into XLA's newer generator of code for
-# the CPU. In front, so that flags from outside win; tests/compiler tries the compiler out as it is shipped.
-QUICK = ["--xla_cpu_parallel_codegen_split_count=1"]
-if jax.__version_info__ < (0, 11):  # later ones have one generator, and end the process at a flag that they do not know
-    QUICK.append("--xla_cpu_use_fusion_emitters=false")
-os.environ["XLA_FLAGS"] = " ".join([*QUICK, os.environ.get("XLA_FLAGS", "")])
+# In front, so that flags from outside win; tests/compiler tries the compiler out as it is shipped.
+os.environ["XLA_FLAGS"] = f"{QUICK_TO_COMPILE} {os.environ.get('XLA_FLAGS', '')}"
 
 CACHE = Path(__file__).parent.parent / ".cache" / "jax"
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
