@@ -15,6 +15,7 @@ from flaxformer_edu.layers.embedding import (
     sinusoidal_positions,
 )
 from flaxformer_edu.layers.encoder import ACTIVATIONS, Block, BlockConfig, Encoder, EncoderBlock, FeedForward
+from flaxformer_edu.layers.linear import Linear
 from flaxformer_edu.layers.masks import Mask, RecordedMasks, causal_mask, padding_mask
 from flaxformer_edu.layers.options import LinearOptions, layer_norm
 from flaxformer_edu.layers.recurrent import GRU, scan_states
@@ -34,6 +35,7 @@ __all__ = [
     "FeedForward",
     "KeysValues",
     "LearnedPositions",
+    "Linear",
     "LinearOptions",
     "Mask",
     "MaskSource",

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from flaxformer_edu.errors import InputError, check_shape
 from flaxformer_edu.layers.dropout import Randomness, dropout
 from flaxformer_edu.layers.embedding import Position
+from flaxformer_edu.layers.linear import Linear
 from flaxformer_edu.layers.masks import Mask, check_mask
 from flaxformer_edu.layers.options import LinearOptions
 
@@ -95,12 +96,12 @@ class MultiHeadAttention(nnx.Module):
         self.width, self.heads, self.dropout, self.rotary = width, heads, dropout, rotary
         self.merged_qkv = merged_qkv
         if merged_qkv:
-            self.qkv = nnx.Linear(width, 3 * width, use_bias=qkv_bias, rngs=rngs, **options)
+            self.qkv = Linear(width, 3 * width, use_bias=qkv_bias, rngs=rngs, **options)
         else:
-            self.query = nnx.Linear(width, width, use_bias=qkv_bias, rngs=rngs, **options)
-            self.key = nnx.Linear(width, width, use_bias=qkv_bias, rngs=rngs, **options)
-            self.value = nnx.Linear(width, width, use_bias=qkv_bias, rngs=rngs, **options)
-        self.out = nnx.Linear(width, width, rngs=rngs, **options) if output_projection else None
+            self.query = Linear(width, width, use_bias=qkv_bias, rngs=rngs, **options)
+            self.key = Linear(width, width, use_bias=qkv_bias, rngs=rngs, **options)
+            self.value = Linear(width, width, use_bias=qkv_bias, rngs=rngs, **options)
+        self.out = Linear(width, width, rngs=rngs, **options) if output_projection else None
 
     def __call__(
         self,

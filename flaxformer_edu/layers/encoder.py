@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.layers.attention import MultiHeadAttention, Turn
 from flaxformer_edu.layers.dropout import Randomness, drop_path, dropout
+from flaxformer_edu.layers.linear import Linear
 from flaxformer_edu.layers.masks import Mask
 from flaxformer_edu.layers.options import LinearOptions, layer_norm
 
@@ -87,8 +88,8 @@ class FeedForward(nnx.Module):
         if activation not in ACTIVATIONS:
             raise InputError(f"unknown activation {activation!r}: choose one of {', '.join(ACTIVATIONS)}")
         self.activation, self.dropout = activation, dropout
-        self.up = nnx.Linear(width, hidden, rngs=rngs, **options)
-        self.down = nnx.Linear(hidden, width, rngs=rngs, **options)
+        self.up = Linear(width, hidden, rngs=rngs, **options)
+        self.down = Linear(hidden, width, rngs=rngs, **options)
 
     def __call__(
         self, x: Float[Array, "*batch width"], *, rngs: Randomness | None = None

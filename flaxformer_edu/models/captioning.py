@@ -14,6 +14,7 @@ from flaxformer_edu.errors import InputError, check_shape
 from flaxformer_edu.layers import (
     Cache,
     Decoder,
+    Linear,
     LinearOptions,
     Position,
     Randomness,
@@ -58,7 +59,7 @@ class CaptioningTransformer(nnx.Module):
     def __init__(self, config: CaptioningConfig, *, rngs: nnx.Rngs, **options: Unpack[LinearOptions]):
         options = {"kernel_init": config.kernel_init, **options}
         self.config = config
-        self.image = nnx.Linear(config.features, config.width, rngs=rngs, **options)
+        self.image = Linear(config.features, config.width, rngs=rngs, **options)
         self.words = nnx.Embed(
             config.vocab,
             config.width,
@@ -70,7 +71,7 @@ class CaptioningTransformer(nnx.Module):
         self.positions = SinusoidalPositions(config.max_length, config.width)
         self.decoder = Decoder(config, config.layers, final_norm=config.final_norm == "tokens", rngs=rngs, **options)
         uniform = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-        self.output = nnx.Linear(config.width, config.vocab, rngs=rngs, **{**options, "kernel_init": uniform})
+        self.output = Linear(config.width, config.vocab, rngs=rngs, **{**options, "kernel_init": uniform})
 
     def __call__(
         self,

@@ -15,6 +15,7 @@ from flaxformer_edu.layers import (
     Cache,
     Decoder,
     Encoder,
+    Linear,
     LinearOptions,
     Mask,
     Position,
@@ -133,7 +134,7 @@ class Seq2SeqTransformer(nnx.Module):
         self.config = c = config
         self.target_words = embed(c.vocab, c.width)
         self.source_words = None if c.tied else embed(c.source_vocab, c.width)
-        self.output = None if c.tied else nnx.Linear(c.width, c.vocab, rngs=rngs, **options)
+        self.output = None if c.tied else Linear(c.width, c.vocab, rngs=rngs, **options)
         self.positions = SinusoidalPositions(c.max_length, c.width)
         self.transformer = Transformer(config, rngs=rngs, **options)
 
