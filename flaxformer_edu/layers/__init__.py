@@ -15,9 +15,8 @@ from flaxformer_edu.layers.embedding import (
     sinusoidal_positions,
 )
 from flaxformer_edu.layers.encoder import ACTIVATIONS, Block, BlockConfig, Encoder, EncoderBlock, FeedForward
-from flaxformer_edu.layers.linear import Linear
+from flaxformer_edu.layers.linear import Linear, LinearOptions, layer_norm
 from flaxformer_edu.layers.masks import Mask, RecordedMasks, causal_mask, padding_mask
-from flaxformer_edu.layers.options import LinearOptions, layer_norm
 from flaxformer_edu.layers.recurrent import GRU, scan_states
 from flaxformer_edu.layers.rotary import Multiplied, Rotary, apply_rope
 

@@ -13,9 +13,8 @@ from jaxtyping import Array, Float
 from flaxformer_edu.errors import InputError, check_shape
 from flaxformer_edu.layers.dropout import Randomness, dropout
 from flaxformer_edu.layers.embedding import Position
-from flaxformer_edu.layers.linear import Linear
+from flaxformer_edu.layers.linear import Linear, LinearOptions
 from flaxformer_edu.layers.masks import Mask, check_mask
-from flaxformer_edu.layers.options import LinearOptions
 
 Heads = Float[Array, "batch length head dim"]
 Turn = Callable[[Heads, Position], Heads]  # changes queries and keys by their positions: start, start + 1, ...

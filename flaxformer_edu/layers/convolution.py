@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from flaxformer_edu.errors import InputError, check_shape
 from flaxformer_edu.layers.embedding import check_tiling
-from flaxformer_edu.layers.options import LinearOptions
+from flaxformer_edu.layers.linear import LinearOptions
 
 
 def convolve(

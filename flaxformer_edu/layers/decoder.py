@@ -12,8 +12,8 @@ from flaxformer_edu.layers.attention import KeysValues
 from flaxformer_edu.layers.dropout import Randomness
 from flaxformer_edu.layers.embedding import Position
 from flaxformer_edu.layers.encoder import Block, BlockConfig, Tokens, make_attention
+from flaxformer_edu.layers.linear import LinearOptions, layer_norm
 from flaxformer_edu.layers.masks import Mask, causal_mask
-from flaxformer_edu.layers.options import LinearOptions, layer_norm
 
 Cache = list[KeysValues]  # one entry per block
 Memory = Float[Array, "batch memory width"]

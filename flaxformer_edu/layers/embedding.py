@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from flaxformer_edu.errors import InputError, check_shape
-from flaxformer_edu.layers.options import LinearOptions
+from flaxformer_edu.layers.linear import LinearOptions
 
 Position = int | Int[Array, ""]
 

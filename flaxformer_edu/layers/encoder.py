@@ -13,9 +13,8 @@ from jaxtyping import Array, Float
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.layers.attention import MultiHeadAttention, Turn
 from flaxformer_edu.layers.dropout import Randomness, drop_path, dropout
-from flaxformer_edu.layers.linear import Linear
+from flaxformer_edu.layers.linear import Linear, LinearOptions, layer_norm
 from flaxformer_edu.layers.masks import Mask
-from flaxformer_edu.layers.options import LinearOptions, layer_norm
 
 Tokens = Float[Array, "batch length width"]
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {

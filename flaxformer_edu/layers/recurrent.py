@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from flaxformer_edu.layers.options import LinearOptions
+from flaxformer_edu.layers.linear import LinearOptions
 
 UNROLL = 8  # steps per turn of the compiled loop: fewer turns are faster, and still quick to compile
 
