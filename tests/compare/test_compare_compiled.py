@@ -78,9 +78,7 @@ PLANTED = """
 def fresh(flags, *cases):
     """The reports on the planted patterns, by a process of its own."""
     run = [sys.executable, "-c", textwrap.dedent(PLANTED), *cases]
-    cache = {"JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir}
-    cache |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0"}
-    environment = {**os.environ, **cache, "XLA_FLAGS": flags}
+    environment = {**os.environ, "XLA_FLAGS": flags}
     done = subprocess.run(run, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]

@@ -61,6 +61,8 @@ def child(request: pytest.FixtureRequest, as_users_run: None) -> dict[str, Any]:
     return {"options": options, "differences": {(kind, name): value for kind, name, value in rows}, "says": done.stderr}
 
 
+# The compiled programs are the same in both modes of Flax NNX, so that one measures them.
+@pytest.mark.no_nnx
 @pytest.mark.parametrize(
     "case", [pytest.param(case, id=": ".join(case), marks=() if case in SHORT else pytest.mark.slow) for case in ALL]
 )
@@ -69,6 +71,7 @@ def test_compiled_equals_eager(case, child):
     assert child["differences"][case] <= TOLERANCE
 
 
+@pytest.mark.no_nnx
 def test_programs_are_compiled_as_users_compile(child):
     """The rest of the suite asks for level 0; a program compiled so is no proof of what users run."""
     level, without_expensive_passes = child["options"]
