@@ -108,12 +108,12 @@ def walk_fit() -> Walk:
 
 
 def walk_tiny() -> Walk:
-    """Two steps of `train/tiny.py`."""
+    """Two steps of `train/tiny.py`, and the evaluation of what they trained."""
     from train import tiny
 
     walk = Walk()
     with walk.followed():
-        tiny.train(2)
+        tiny.evaluate(tiny.train(2)[0])
     return walk
 
 
