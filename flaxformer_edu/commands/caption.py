@@ -9,14 +9,13 @@ from rich.table import Table
 
 from flaxformer_edu import plots
 from flaxformer_edu.commands.checkpoint import (
-    Picture,
     check_figure_name,
-    model_images,
     open_checkpoint,
-    read_pictures,
+    picture_batches,
+    read_thumbnails,
     save_figure,
 )
-from flaxformer_edu.data import load_coco
+from flaxformer_edu.data import load_coco, normalise
 from flaxformer_edu.decode import write_captions
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.files import write_json
@@ -49,14 +48,16 @@ def caption(
         )
     loaded = None if data is None else chosen(data, split, index)
     names = [str(path) for path in pictures] if loaded is None else loaded["urls"]
-    shown: list[Picture] = []
-    if sees_pixels or out is not None:
-        shown = read_pictures(names, data or Path())
+    words, texts, shown = list(notes["idx_to_word"]), [], []
     if sees_pixels:
-        inputs = model_images(shown, model.config.vision.image_size, model.config.vision.channels, notes)
+        vision = model.config.vision
+        for squares, small in picture_batches(names, vision.image_size, vision.channels, folder=data):
+            images = np.asarray(normalise(squares, notes["mean"], notes["std"]))
+            texts += write_captions(model, images, words, beam=beam)
+            shown += small if out is not None else []
     elif loaded is not None:
-        inputs = loaded["features"]
-    texts = write_captions(model, inputs, list(notes["idx_to_word"]), beam=beam)
+        texts = write_captions(model, loaded["features"], words, beam=beam)
+        shown = read_thumbnails(names, data) if out is not None else []
     rows = [{"picture": name, "caption": text} for name, text in zip(names, texts, strict=True)]
     table = Table("picture", "caption")
     for row in rows:

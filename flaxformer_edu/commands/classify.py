@@ -10,11 +10,12 @@ from rich.table import Table
 from flaxformer_edu import plots
 from flaxformer_edu.commands.checkpoint import (
     check_figure_name,
-    model_images,
+    check_probabilities,
     open_checkpoint,
-    read_pictures,
+    picture_batches,
     save_figure,
 )
+from flaxformer_edu.data import normalise
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.files import write_json
 from flaxformer_edu.models import VisionTransformer
@@ -36,9 +37,13 @@ def classify(
         check_figure_name(out)
     remedy = "which does not classify pictures: for captions use `flaxformer-edu caption`"
     model, notes = open_checkpoint(checkpoint, (VisionTransformer,), ("class_names", "mean", "std"), remedy)
-    shown = read_pictures(pictures)
-    images = model_images(shown, model.config.image_size, model.config.channels, notes)
-    probabilities = np.asarray(jax.nn.softmax(model(images).astype(np.float32)))
+    parts, shown = [], []
+    for squares, small in picture_batches(pictures, model.config.image_size, model.config.channels):
+        images = normalise(squares, notes["mean"], notes["std"])
+        parts.append(np.asarray(jax.nn.softmax(model(images).astype(np.float32))))
+        shown += small if out is not None else []
+    probabilities = np.concatenate(parts)
+    check_probabilities(probabilities, pictures)
     rows = []
     for path, row in zip(pictures, probabilities, strict=True):
         best = np.argsort(-row)[:SHOWN_CLASSES]

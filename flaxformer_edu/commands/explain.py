@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, UInt8
 from rich.console import Console
 
 from flaxformer_edu import plots
-from flaxformer_edu.commands.checkpoint import check_notes, model_squares, open_checkpoint, read_pictures, save_figure
+from flaxformer_edu.commands.checkpoint import check_notes, open_checkpoint, picture_batches, save_figure
 from flaxformer_edu.data import normalise
 from flaxformer_edu.decode import write_captions
 from flaxformer_edu.errors import InputError
@@ -50,8 +50,8 @@ def explain(
     vision: ViTConfig = model.config.vision if captions else model.config
     drawn_layer: int = numbered("layer", layer, model.config.layers) or model.config.layers
     head = numbered("head", head, model.config.heads)
-    square = model_squares(read_pictures([picture]), vision.image_size, vision.channels)[0]
-    image = normalise(square[None], notes["mean"], notes["std"])
+    ((squares, _),) = picture_batches([picture], vision.image_size, vision.channels)
+    square, image = squares[0], normalise(squares, notes["mean"], notes["std"])
     if captions:
         answer, figures = explain_caption(model, square, image, notes["idx_to_word"], caption, drawn_layer, head)
     else:

@@ -15,7 +15,7 @@ from flaxformer_edu.data.captions.drawn import picture_set, write_pictures
 from flaxformer_edu.data.image_sets.cifar10 import CIFAR10_PIXELS
 from flaxformer_edu.data.image_sets.digits import load_digits, stratified_split
 from flaxformer_edu.data.image_sets.loading import load_cifar10, load_mnist
-from flaxformer_edu.data.images import PictureReader, read_images, resize_image
+from flaxformer_edu.data.images import PictureReader, read_images, resize_image, thumbnail
 from flaxformer_edu.data.records import RecordDataset
 from flaxformer_edu.data.sources import SOURCES, source_named
 from flaxformer_edu.data.text.sequences import LONGEST, Pair, generated_pairs, pair_dataset, read_pairs
@@ -76,5 +76,6 @@ __all__ = [
     "source_named",
     "split_of",
     "stratified_split",
+    "thumbnail",
     "write_pictures",
 ]

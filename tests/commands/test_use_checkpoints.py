@@ -1,6 +1,7 @@
 """`flaxformer-edu caption` and `classify`: tables, files, pictures, and errors that name the remedy."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from flax import nnx
 from PIL import Image
 
 from flaxformer_edu.commands.caption import caption
+from flaxformer_edu.commands.checkpoint import check_probabilities, picture_batches
 from flaxformer_edu.commands.classify import classify
 from flaxformer_edu.data import write_pictures
 from flaxformer_edu.errors import InputError
@@ -19,7 +21,7 @@ from flaxformer_edu.models import (
     ViTCaptionerConfig,
     ViTConfig,
 )
-from flaxformer_edu.runs import save_model
+from flaxformer_edu.runs import open_model, save_model
 
 WORDS = ("<NULL>", "<START>", "<END>", "<UNK>", "a", "red", "ball")
 PIXELS = {"mean": (0.5,), "std": (0.25,)}
@@ -54,6 +56,32 @@ def test_classify(place, tmp_path, capsys):
     assert [row["classes"][0]["class"] for row in rows] == ["one", "one"]
     assert sum(entry["probability"] for entry in rows[0]["classes"]) == pytest.approx(1)
     assert np.asarray(Image.open(out).convert("L")).min() < 100
+
+
+def test_photographs_are_let_go_one_after_the_other(tmp_path, monkeypatch):
+    photograph = tmp_path / "photograph.png"
+    Image.new("1", (2000, 1500)).save(photograph)  # 9 MB in colour
+    monkeypatch.setattr("flaxformer_edu.commands.checkpoint.PICTURES_PER_CALL", 6)
+    tracemalloc.start()
+    try:
+        (batch,) = (squares for squares, _ in picture_batches([photograph] * 6, 16, 3))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert batch.shape == (6, 16, 16, 3)
+    assert peak < 3.5 * 2000 * 1500 * 3
+
+
+def test_weights_that_are_no_numbers_are_refused(place, tmp_path):
+    model, notes = open_model(place / "vit")
+    kernel = model.head.kernel
+    for wrong in (np.nan, np.inf):
+        kernel[...] = kernel[...].at[0, 0].set(wrong)
+        save_model(tmp_path / f"{wrong}", model, notes=notes)
+        with pytest.raises(InputError, match=r"parameter head\.kernel holds NaN or infinite"):
+            classify((place / "picture.png",), checkpoint=tmp_path / f"{wrong}")
+    with pytest.raises(InputError, match="probabilities for b are no numbers"):
+        check_probabilities(np.array([[0.5, 0.5], [np.nan, 1]]), ["a", "b"])
 
 
 def test_caption_from_pixels(place, tmp_path, capsys):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flaxformer_edu.data import PictureReader, read_images, resize_image
-from flaxformer_edu.data.images import decode_image
+from flaxformer_edu.data.formats.pictures import decode_image
 from flaxformer_edu.errors import InputError
 
 pytestmark = pytest.mark.no_nnx
@@ -95,8 +95,8 @@ def test_missing_pictures_are_skipped_with_a_message(tmp_path: Path):
     assert images[0].any()
     assert not images[1:].any()
     assert ["b.png is no picture" in messages[0], "c.png" in messages[1], len(messages)] == [True, True, 2]
-    with pytest.warns(UserWarning, match=r"skipped: no picture .*c\.png"):
-        read_images(tmp_path, ["c.png"], 4)
+    with pytest.raises(InputError, match=r"no picture .*c\.png"):
+        read_images(tmp_path, ["a.png", "c.png"], 4)
 
 
 def test_pictures_of_a_captioning_folder(drawn: Path):

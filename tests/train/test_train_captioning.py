@@ -2,7 +2,9 @@
 
 import builtins
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -68,6 +70,22 @@ def test_learns_from_pixels(drawn, small, tmp_path):
     model, notes = open_model(tmp_path)
     assert isinstance(model, ViTCaptioner)
     assert notes["idx_to_word"][:2] == ("<NULL>", "<START>")
+
+
+@pytest.mark.no_nnx
+def test_without_its_pictures_nothing_is_trained(drawn, tmp_path):
+    folder = Path(shutil.copytree(drawn, tmp_path / "set"))
+    archive = folder / "pictures.zip"
+    whole = archive.read_bytes()
+    config = captioning.Config(data=folder, preset="pixels", out=tmp_path / "run")
+    for damaged in (whole[:-100], whole[: len(whole) // 2], b""):
+        archive.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"pictures\.zip is truncated"):
+            captioning.run(config)
+    archive.unlink()
+    with pytest.raises(InputError, match=r"no picture .*train_00000\.png"):
+        captioning.run(config)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.no_nnx
