@@ -107,7 +107,7 @@ def test_damaged_pickles_fail_in_one_way(tmp_path_factory: pytest.TempPathFactor
         ),
         (
             lambda path: path.write_bytes(pickle.dumps({b"labels": [10], b"data": np.zeros((1, 3072), np.uint8)}, 2)),
-            r"cifar10/test: labels run from 10 to 10, expected 0 to 9",
+            r"test_batch: labels holds numbers from 10 to 10, expected 0 to 9",
         ),
     ],
 )
@@ -155,7 +155,7 @@ def test_mnist_from_the_file_of_cs188(tmp_path: Path):
     with pytest.raises(InputError, match=r"mnist\.npz has no array train_labels \(it has train_images\)"):
         load_mnist(path)
     np.savez(path, **{**arrays, "train_images": np.array([object()])}, allow_pickle=True)
-    with pytest.raises(InputError, match=r"mnist\.npz is truncated or no npz"):
+    with pytest.raises(InputError, match=r"mnist\.npz: train_images is object\(1,\), which is not read"):
         load_mnist(path)
 
 
@@ -231,7 +231,7 @@ def test_words_in_five_languages(tmp_path: Path, lang_id: dict[str, np.ndarray])
     dev = load_lang_id(tmp_path)["dev"]
     assert [decode_word(word, dev.metadata["chars"]) for word in dev["words"]] == ["a", "ba"]
     np.savez(tmp_path / "lang_id.npz", **{**lang_id, "test_x": np.array([[2, 0], [1, 1]])})
-    with pytest.raises(InputError, match=r"test_x holds letters from 0 to 2, but there are 2 chars"):
+    with pytest.raises(InputError, match=r"test_x holds numbers from 0 to 2, expected -1 to 1"):
         load_lang_id(tmp_path)
     np.savez(tmp_path / "lang_id.npz", **{**lang_id, "test_y": np.array([0])})
     with pytest.raises(InputError, match=r"test_x is \(2, 2\) and test_y \(1,\)"):

@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Integer
 
 from flaxformer_edu.data.captions.dataset import SPECIAL_WORDS
+from flaxformer_edu.data.formats.h5 import read_h5
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.files import read_json_object
 
@@ -48,22 +50,6 @@ def load_coco(
     return data
 
 
-def read_h5(path: Path, keys: list[str]) -> dict[str, np.ndarray]:
-    """The data sets `keys` of an HDF5 file, whole. Raises `InputError` naming the file and the missing key."""
-    import h5py
-
-    if not path.is_file():
-        raise InputError(f"no file {path}; the folder is incomplete, unpack or download it again")
-    try:
-        with h5py.File(path, "r") as file:
-            for key in keys:
-                if not isinstance(file.get(key), h5py.Dataset):
-                    raise InputError(f"{path} has no data set '{key}' (it has {', '.join(file) or 'none'}); replace it")
-            return {key: np.asarray(file[key]) for key in keys}
-    except OSError as error:
-        raise InputError(f"{path} is truncated or no HDF5 file; download or unpack it again ({error})") from error
-
-
 def read_vocabulary(path: Path) -> dict[str, Any]:
     """`idx_to_word` and `word_to_idx` of a vocabulary file, checked to be each other's inverse."""
     vocabulary = read_json_object(path, remedy="unpack or download the folder again")
@@ -71,12 +57,18 @@ def read_vocabulary(path: Path) -> dict[str, Any]:
         idx_to_word, word_to_idx = list(vocabulary["idx_to_word"]), dict(vocabulary["word_to_idx"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} is no vocabulary (JSON with idx_to_word and word_to_idx); replace it") from error
-    if word_to_idx != {word: index for index, word in enumerate(idx_to_word)}:
+    if not all(isinstance(word, str) for word in (*idx_to_word, *word_to_idx)):
+        raise InputError(f"{path} is no vocabulary, its words are not all strings; replace it")
+    if word_to_idx != {word: index for index, word in enumerate(idx_to_word)} or len(word_to_idx) != len(idx_to_word):
         raise InputError(f"{path}: idx_to_word and word_to_idx contradict each other; replace it")
-    missing = [word for word in SPECIAL_WORDS if word not in word_to_idx]
-    if missing:
+    if missing := [word for word in SPECIAL_WORDS if word not in word_to_idx]:
         raise InputError(f"{path} lacks {', '.join(missing)}; replace it")
-    return {"idx_to_word": idx_to_word, "word_to_idx": word_to_idx}
+    if tuple(idx_to_word[: len(SPECIAL_WORDS)]) != SPECIAL_WORDS:
+        raise InputError(
+            f"{path} begins with {', '.join(idx_to_word[: len(SPECIAL_WORDS)])}, expected {', '.join(SPECIAL_WORDS)}, "
+            "by which models know where captions begin and end; number the words anew, in the captions too"
+        )
+    return {"idx_to_word": idx_to_word, "word_to_idx": {word: index for index, word in enumerate(idx_to_word)}}
 
 
 def read_lines(path: Path) -> np.ndarray:
@@ -106,10 +98,13 @@ def check_split(folder: Path, data: dict[str, Any], split: str, features_file: P
             f"{file}: {split}_captions holds word ids from {captions.min()} to {captions.max()}, but "
             f"coco2014_vocab.json has {vocabulary} words; the two files belong to different data sets"
         )
+    check_marks(f"{file}: {split}_captions", captions)
     if features.ndim != 2 or not np.issubdtype(features.dtype, np.floating):
         raise InputError(
             f"{features_file}: features is {features.dtype}{features.shape}, expected floats (pictures, width)"
         )
+    if not (np.isfinite(features.min()) and np.isfinite(features.max())):  # of one NaN, both are NaN
+        raise InputError(f"{features_file}: features holds NaN or infinite numbers; the file is damaged, replace it")
     if pictures.min() < 0 or pictures.max() >= len(features):
         raise InputError(
             f"{file}: {split}_image_idxs runs from {pictures.min()} to {pictures.max()}, but {features_file.name} has "
@@ -119,4 +114,25 @@ def check_split(folder: Path, data: dict[str, Any], split: str, features_file: P
         raise InputError(
             f"{folder / f'{split}2014_urls.txt'} has {len(urls)} lines, but {features_file.name} has "
             f"{len(features)} pictures; the two files belong to different data sets"
+        )
+
+
+def check_marks(where: str, captions: Integer[np.ndarray, "caption length"]) -> None:
+    """Raise `InputError`, naming the first, unless each caption is `<START>`, words, `<END>`, and `<NULL>` to the end.
+
+    Where a caption fills its row, `<END>` may have been cut off.
+    """
+    null, start, end, _ = range(len(SPECIAL_WORDS))
+    length = (captions != null).sum(axis=1)  # with its marks, if all padding is at the end
+    place = np.arange(captions.shape[1])
+    last = captions[np.arange(len(captions)), np.maximum(length, 1) - 1]
+    ended = (last == end) | (length == captions.shape[1])
+    inside = (place > 0) & (place < (length - (last == end))[:, None])
+    words = np.where(inside, captions, end + 1) > end
+    right = (captions[:, 0] == start) & ended & words.all(axis=1)
+    if not right.all():
+        wrong = int(right.argmin())
+        raise InputError(
+            f"{where}: number {wrong} is {captions[wrong].tolist()}, expected <START> ({start}), words, <END> ({end}) "
+            f"and <NULL> ({null}) to the end; the file is damaged"
         )

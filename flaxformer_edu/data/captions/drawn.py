@@ -9,6 +9,7 @@ from jaxtyping import Float, Int, UInt8
 
 from flaxformer_edu.data.captions.dataset import SPECIAL_WORDS
 from flaxformer_edu.data.captions.scenes import Scene, all_scenes, draw_scene
+from flaxformer_edu.data.formats.h5 import write_h5
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.files import cache_folder, made_once, write_json, write_text, written_folder
 
@@ -65,7 +66,7 @@ def _write_captions(folder: Path, split_scenes: dict[str, list[Scene]]) -> None:
     for split, scenes in split_scenes.items():
         arrays[f"{split}_captions"] = np.stack([encode_caption(scene.caption(), word_to_idx) for scene in scenes])
         arrays[f"{split}_image_idxs"] = np.arange(len(scenes), dtype=np.int32)
-    _write_h5(folder / "coco2014_captions.h5", arrays)
+    write_h5(folder / "coco2014_captions.h5", arrays)
 
 
 def encode_caption(
@@ -85,8 +86,8 @@ def _write_features(folder: Path, images: dict[str, UInt8[np.ndarray, "_ 64 64 3
     mean, components, scale = principal_components(pooled["train"], PCA_WIDTH)
     for split, pixels in pooled.items():
         reduced = (pixels - mean) @ components / scale
-        _write_h5(folder / f"{split}2014_vgg16_fc7.h5", {"features": pixels})
-        _write_h5(folder / f"{split}2014_vgg16_fc7_pca.h5", {"features": reduced.astype(np.float32)})
+        write_h5(folder / f"{split}2014_vgg16_fc7.h5", {"features": pixels})
+        write_h5(folder / f"{split}2014_vgg16_fc7_pca.h5", {"features": reduced.astype(np.float32)})
 
 
 def pooled_pixels(images: UInt8[np.ndarray, "picture height width 3"]) -> Float[np.ndarray, "picture pixels"]:
@@ -121,11 +122,3 @@ def _write_images(folder: Path, images: dict[str, UInt8[np.ndarray, "_ 64 64 3"]
                 encoded = io.BytesIO()
                 Image.fromarray(image).save(encoded, format="PNG")
                 archive.writestr(zipfile.ZipInfo(name), encoded.getvalue())
-
-
-def _write_h5(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    import h5py
-
-    with h5py.File(path, "w") as file:
-        for key, array in arrays.items():
-            file.create_dataset(key, data=array, compression="gzip", compression_opts=1)

@@ -1,1 +1,1 @@
-"""Files from elsewhere, read without trusting them: NumPy's npz, and pickles of arrays."""
+"""Files from elsewhere, read without trusting them: pictures, NumPy's npz, HDF5, and pickles of arrays."""

@@ -4,6 +4,7 @@ A pickle is a program: unpickling one can run anything. Here the only names it m
 rebuilds an array, and each stands for a harmless class of ours that just keeps what it is given.
 """
 
+import io
 import pickle
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ _ALLOWED = {
 }
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(pickle._Unpickler):  # the one in Python: that in C asks for the memory that a pickle names
     def find_class(self, module_name: str, global_name: str) -> Any:
         try:
             return _ALLOWED[module_name, global_name]
@@ -66,8 +67,7 @@ def load_arrays(path: Path) -> dict[Any, Any]:
     Raises `InputError` where the file is missing, damaged, holds anything else, or asks for code to run.
     """
     try:
-        with path.open("rb") as file:
-            content = _Unpickler(file, encoding="bytes").load()
+        content = _Unpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
         return {key: value.array if isinstance(value, _Array) else value for key, value in content.items()}
     except FileNotFoundError as error:
         raise InputError(f"no file {path}; the folder is incomplete, unpack it again") from error

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 from flaxformer_edu.data.arrays import ArrayDataset, Pixels
+from flaxformer_edu.data.formats.checks import whole_numbers
 from flaxformer_edu.data.formats.pickles import load_arrays
 from flaxformer_edu.download import RemoteFile
 from flaxformer_edu.errors import InputError
@@ -49,8 +50,10 @@ def read_batch(path: Path) -> tuple[UInt8[np.ndarray, "example 32 32 3"], Intege
     """Images and labels of one of the pickled batches, read without running anything in it."""
     batch = load_arrays(path)
     try:
-        data, labels = batch[b"data"], np.asarray(batch[b"labels"], dtype=np.int32)
+        data, labels = batch[b"data"], whole_numbers(f"{path}: labels", batch[b"labels"], 0, len(CIFAR10_CLASSES) - 1)
         planes = data.reshape(len(labels), 3, 32, 32)  # each image is stored as three planes
     except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{path} is no CIFAR-10 batch (data (n, 3072) and labels (n,)); replace it") from error
     return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels

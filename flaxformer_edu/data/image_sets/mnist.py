@@ -1,6 +1,8 @@
 """MNIST (Y. LeCun, C. Cortes and C. Burges), from the original idx files or from CS188's npz."""
 
 import gzip
+import math
+import struct
 import zlib
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 from flaxformer_edu.data.arrays import ArrayDataset, Pixels
+from flaxformer_edu.data.formats.checks import check_size, whole_numbers
 from flaxformer_edu.data.formats.npz import load_npz
 from flaxformer_edu.download import RemoteFile
 from flaxformer_edu.errors import InputError
@@ -65,20 +68,29 @@ def _find(folder: Path, stem: str, kind: str) -> Path:
 
 
 def read_idx(path: Path, rank: int) -> UInt8[np.ndarray, "..."]:
-    """A file of unsigned bytes in the idx format: 0, 0, 8, the rank, the sizes as big-endian int32, the values."""
-    content = path.read_bytes()
-    if path.suffix == ".gz":
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{path} is truncated or no gzip file ({error}); download it again") from error
+    """A file of unsigned bytes in the idx format: 0, 0, 8, the rank, the sizes as big-endian int32, the values.
+
+    No more is read, and unpacked, than the header promises. Raises `InputError` where the file holds anything else.
+    """
     start = 4 + 4 * rank
-    if content[:4] != bytes((0, 0, 8, rank)) or len(content) < start:
-        raise InputError(f"{path} is no idx file of unsigned bytes in {rank} dimensions; download it again")
-    shape = tuple(int(size) for size in np.frombuffer(content, ">i4", rank, offset=4))
-    if len(content) - start != np.prod(shape, dtype=np.int64):
-        raise InputError(f"{path} holds {len(content) - start} values, its header says {shape}; download it again")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            header = file.read(start)
+            known = header[:4] == bytes((0, 0, 8, rank)) and len(header) == start
+            shape = struct.unpack(f">{rank}i", header[4:]) if known else (-1,)
+            if min(shape) < 0:
+                raise InputError(f"{path} is no idx file of unsigned bytes in {rank} dimensions; download it again")
+            promised = math.prod(shape)
+            check_size(path, promised, path.stat().st_size)
+            content = file.read(promised + 1)
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} is truncated or no gzip file ({error}); download it again") from error
+    if len(content) != promised:
+        holds = f"more than {promised}" if len(content) > promised else len(content)
+        raise InputError(f"{path} holds {holds} values, its header says {shape}; download it again")
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def _from_npz(path: Path, split: str) -> ArrayDataset:
@@ -88,5 +100,16 @@ def _from_npz(path: Path, split: str) -> ArrayDataset:
         raise InputError(
             f"{path}: {split}_images is {images.shape} and {split}_labels {labels.shape}, expected (n, 784) and (n,)"
         )
-    pixels = np.rint(images * 255).astype(np.uint8)  # stored as uint8 / 255
+    labels = whole_numbers(f"{path}: {split}_labels", labels, 0, 9)
+    pixels = _bytes(f"{path}: {split}_images", images)
     return image_dataset(f"mnist/{split}", pixels.reshape(-1, 28, 28, 1), labels)
+
+
+def _bytes(where: str, pixels: np.ndarray) -> UInt8[np.ndarray, "..."]:
+    """Whole numbers from 0 to 255 as they are; those that were divided by 255, as in CS188's file, multiplied by it."""
+    if pixels.dtype.kind in "iu":
+        return whole_numbers(where, pixels, 0, 255).astype(np.uint8)
+    if pixels.dtype.kind != "f" or (pixels.size and not (pixels.min() >= 0 and pixels.max() <= 1)):  # nor is a NaN
+        extremes = f" from {pixels.min()} to {pixels.max()}" if pixels.dtype.kind == "f" else ""
+        raise InputError(f"{where} holds {pixels.dtype}{extremes}, expected floats from 0 to 1, or integers to 255")
+    return np.rint(pixels * 255).astype(np.uint8)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from flaxformer_edu.data.arrays import ArrayDataset
+from flaxformer_edu.data.formats.checks import whole_numbers
 from flaxformer_edu.data.formats.npz import load_npz
 from flaxformer_edu.errors import InputError
 
@@ -27,23 +28,33 @@ def load_lang_id(path: str | Path) -> dict[str, ArrayDataset]:
 
 
 def _split(path: Path, arrays: dict[str, np.ndarray], split: str) -> ArrayDataset:
-    words, labels, chars = arrays[f"{split}_x"], arrays[f"{split}_y"], arrays["chars"]
+    words, labels, buckets = (arrays[f"{split}_{what}"] for what in ("x", "y", "buckets"))
+    chars, codes, names = (_strings(path, arrays, what) for what in ("chars", "language_codes", "language_names"))
     if words.ndim != 2 or labels.shape != words.shape[:1] or not words.size:
         raise InputError(f"{path}: {split}_x is {words.shape} and {split}_y {labels.shape}, expected (n, length), (n,)")
-    if words.min() < PADDING or words.max() >= len(chars):
-        raise InputError(
-            f"{path}: {split}_x holds letters from {words.min()} to {words.max()}, but there are {len(chars)} chars"
-        )
+    words = whole_numbers(f"{path}: {split}_x", words, PADDING, len(chars) - 1)
+    if {*map(len, chars)} != {1}:
+        raise InputError(f"{path}: chars are {chars}, expected one letter each; replace it")
+    letters = words != PADDING
+    if not letters[:, 0].all() or (letters[:, 1:] > letters[:, :-1]).any():
+        raise InputError(f"{path}: {split}_x holds words that begin with {PADDING} or go on behind one; replace it")
     return ArrayDataset(
         name=f"lang_id/{split}",
-        arrays={"words": words.astype(np.int32), "labels": labels.astype(np.int32)},
-        class_names=tuple(str(name) for name in arrays["language_names"]),
+        arrays={"words": words, "labels": whole_numbers(f"{path}: {split}_y", labels, 0, len(names) - 1)},
+        class_names=names,
         metadata={
-            "chars": tuple(str(char) for char in chars),
-            "language_codes": tuple(str(code) for code in arrays["language_codes"]),
-            "buckets": arrays[f"{split}_buckets"],
+            "chars": chars,
+            "language_codes": codes,
+            "buckets": whole_numbers(f"{path}: {split}_buckets", buckets, 0, len(words)),
         },
     )
+
+
+def _strings(path: Path, arrays: dict[str, np.ndarray], name: str) -> tuple[str, ...]:
+    values = arrays[name]
+    if values.dtype.kind != "U" or values.ndim != 1 or len(np.unique(values)) != values.size:
+        raise InputError(f"{path}: {name} is {values.dtype}{values.shape}, expected different strings; replace it")
+    return tuple(map(str, values))
 
 
 def decode_word(letters: np.ndarray, chars: tuple[str, ...]) -> str:
