@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from flaxformer_edu.errors import InputError
 
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from flaxformer_edu.models.language_id import CharRNN
 
 BUNDLED_MODEL = Path(__file__).parent.parent / "data" / "words" / "gated.safetensors"
-WORDS_PER_CALL = 1024
+LETTERS_PER_CALL = 1 << 14  # padding among them
+SHORTEST_ROW = 16  # letters that a word is padded to, so that most words have one length
+LONGEST_WORD = 1024  # letters
 
 
 def identify(
@@ -52,6 +54,7 @@ def read_words() -> tuple[str, ...]:
 
 def open_network(folder: Path | None) -> "CharRNN":
     """The network in a run's folder, or the bundled one. Raises InputError for a folder without such a network."""
+    from flaxformer_edu.commands.checkpoint import check_weights
     from flaxformer_edu.convert import from_torch, read
     from flaxformer_edu.data import ALPHABET, LANGUAGES
     from flaxformer_edu.models.language_id import CharRNN, CharRNNConfig
@@ -63,18 +66,60 @@ def open_network(folder: Path | None) -> "CharRNN":
     network, _ = open_model(folder)
     if not isinstance(network, CharRNN):
         raise InputError(f"{folder} holds a {type(network).__name__}, expected a CharRNN: train.language_id makes one")
+    check_weights(folder, network)
     return network
 
 
 def classify(network: "CharRNN", words: Sequence[str]) -> Float[np.ndarray, "word class"]:
-    """The probabilities of the languages. Raises InputError for words that the network's alphabet cannot write."""
+    """The probabilities of the languages.
+
+    Words of about one length are read together, padded to a power of two of letters, and of words: so few shapes are
+    compiled, and one long word makes no other longer. Raises InputError for words that are too long, or that the
+    network's alphabet cannot write.
+    """
     import jax
 
-    from flaxformer_edu.data import encode_words
+    from flaxformer_edu.commands.checkpoint import check_probabilities
 
-    letters = encode_words(words, network.config.alphabet)
-    parts = [letters[start : start + WORDS_PER_CALL] for start in range(0, len(letters), WORDS_PER_CALL)]
-    return np.concatenate([jax.nn.softmax(network(part)) for part in parts])
+    parts = padded_parts(words, network.config.alphabet)  # all words are checked before the first is read
+    probabilities = np.empty((len(words), len(network.config.languages)), np.float32)
+    for places, letters in parts:
+        probabilities[places] = jax.nn.softmax(network(letters))[: len(places)]
+    check_probabilities(probabilities, words)
+    return probabilities
+
+
+def padded_parts(
+    words: Sequence[str], alphabet: Sequence[str]
+) -> list[tuple[Int[np.ndarray, "word"], Int[np.ndarray, "row length"]]]:
+    """Words of one length after padding, at most 16,384 letters of them: their places, and their letters.
+
+    Rows without a word, behind the others, repeat them.
+    """
+    from flaxformer_edu.data import encode_words, fold_word
+
+    lengths = np.array([len(fold_word(word)) for word in words])
+    if lengths.max() > LONGEST_WORD:
+        first = int((lengths > LONGEST_WORD).argmax())
+        raise InputError(
+            f"word {first + 1}, {words[first][:20]!r}..., has {lengths[first]:,} letters, expected {LONGEST_WORD:,} at "
+            "most: leave it out"
+        )
+    padded = np.array([padded_length(int(length)) for length in lengths])
+    parts = []
+    for length in sorted(set(padded.tolist())):
+        places, most = np.flatnonzero(padded == length), LETTERS_PER_CALL // length
+        for start in range(0, len(places), most):
+            chosen = places[start : start + most]
+            letters = encode_words([words[int(place)] for place in chosen], alphabet, length)
+            rows = 1 << (len(chosen) - 1).bit_length()
+            parts.append((chosen, letters[np.arange(rows) % len(chosen)]))
+    return parts
+
+
+def padded_length(length: int) -> int:
+    """The next power of two, 16 at least."""
+    return max(SHORTEST_ROW, 1 << (length - 1).bit_length())
 
 
 def print_table(words: Sequence[str], languages: Sequence[str], probabilities: Float[np.ndarray, "word class"]) -> None:

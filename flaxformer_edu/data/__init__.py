@@ -27,7 +27,7 @@ from flaxformer_edu.data.text.vocabulary import (
     encode_texts,
     open_vocabulary,
 )
-from flaxformer_edu.data.words import ALPHABET, LANGUAGES, encode_words, load_words, split_of
+from flaxformer_edu.data.words import ALPHABET, LANGUAGES, encode_words, fold_word, load_words, split_of
 from flaxformer_edu.data.words.lang_id import decode_word, load_lang_id
 from flaxformer_edu.files import cache_folder
 
@@ -57,6 +57,7 @@ __all__ = [
     "encode_texts",
     "encode_words",
     "evaluation_batches",
+    "fold_word",
     "generated_pairs",
     "load_cifar10",
     "load_coco",

@@ -7,8 +7,16 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from flaxformer_edu.commands.identify import BUNDLED_MODEL, WORDS_PER_CALL, classify, identify, open_network
-from flaxformer_edu.data import load_words
+from flaxformer_edu.commands.identify import (
+    BUNDLED_MODEL,
+    LETTERS_PER_CALL,
+    LONGEST_WORD,
+    classify,
+    identify,
+    open_network,
+    padded_parts,
+)
+from flaxformer_edu.data import ALPHABET, decode_word, load_words
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import MLP, MLPConfig
 from flaxformer_edu.runs import save_model
@@ -50,11 +58,27 @@ def test_json_from_standard_input(capsys, monkeypatch):
         assert max(row["probabilities"], key=row["probabilities"].get) == row["language"]
 
 
-def test_company_changes_nothing(network):
-    words = ["corazón"] * WORDS_PER_CALL + ["a", "kansainvälisestikin"]
+def test_company_changes_nothing(network, monkeypatch):
+    monkeypatch.setattr("flaxformer_edu.commands.identify.LETTERS_PER_CALL", 256)
+    words = ["kansainvälisestikin", *["corazón"] * 31, "a"]
     together = classify(network, words)
-    np.testing.assert_allclose(together[-2:], np.concatenate([classify(network, [w]) for w in words[-2:]]), atol=1e-5)
     assert len(together) == len(words)
+    for place in (0, 31, -1):
+        np.testing.assert_allclose(together[place], classify(network, [words[place]])[0], atol=1e-5)
+
+
+def test_shapes_are_few_and_small():
+    random = np.random.default_rng(0)
+    words = ["a" * length for length in random.integers(1, 30, 5000)] + ["b" * LONGEST_WORD]
+    parts = padded_parts(words, ALPHABET)
+    assert sorted(np.concatenate([places for places, _ in parts])) == list(range(len(words)))
+    assert {letters.shape[1] for _, letters in parts} == {16, 32, LONGEST_WORD}
+    assert len({letters.shape for _, letters in parts}) <= 5
+    assert max(letters.size for _, letters in parts) <= LETTERS_PER_CALL
+    for places, letters in parts:
+        assert [decode_word(row, tuple(ALPHABET)) for row in letters[: len(places)]] == [words[i] for i in places]
+    with pytest.raises(InputError, match=r"word 2, 'bbbbbbbbbbbbbbbbbbbb'..., has 100,000 letters, expected 1,024 at"):
+        padded_parts(["a", "b" * 100_000], ALPHABET)
 
 
 def test_nothing_to_identify(monkeypatch):
@@ -71,3 +95,13 @@ def test_wrong_words_and_models(tmp_path):
     save_model(tmp_path / "mlp", MLP(MLPConfig(widths=(2, 3)), rngs=nnx.Rngs(0)))
     with pytest.raises(InputError, match="holds a MLP, expected a CharRNN"):
         identify(("word",), model=tmp_path / "mlp")
+
+
+def test_weights_that_are_no_numbers_are_refused(network, tmp_path):
+    broken = nnx.clone(network)
+    broken.output.bias[...] = np.nan
+    save_model(tmp_path / "run", broken)
+    with pytest.raises(InputError, match=r"run: parameter output\.bias holds NaN or infinite"):
+        identify(("word",), model=tmp_path / "run")
+    with pytest.raises(InputError, match="probabilities for word are no numbers"):
+        classify(broken, ["word"])

@@ -59,20 +59,27 @@ def split_of(word: str) -> str:
     return "train"
 
 
-def encode_words(words: Sequence[str], alphabet: Sequence[str] = ALPHABET) -> Int[np.ndarray, "word length"]:
-    """Letters as their places in the alphabet, int32, padded with -1 to the longest word.
+def fold_word(word: str) -> str:
+    """The word in small letters, an accent and its letter one character (Unicode's NFC)."""
+    return unicodedata.normalize("NFC", word).lower()
+
+
+def encode_words(
+    words: Sequence[str], alphabet: Sequence[str] = ALPHABET, length: int | None = None
+) -> Int[np.ndarray, "word length"]:
+    """Letters as their places in the alphabet, int32, padded with -1 to the longest word, or to `length`.
 
     Capitals count as small letters. Raises InputError, which names the word, for an empty one and for other letters.
     """
     places = {letter: place for place, letter in enumerate(alphabet)}
-    folded = [unicodedata.normalize("NFC", word).lower() for word in words]  # an accent and its letter are one
+    folded = [fold_word(word) for word in words]
     for word, letters in zip(words, folded, strict=True):
         strange = "".join(dict.fromkeys(letter for letter in letters if letter not in places))
         if strange:
             raise InputError(f"{word!r} has {strange!r}, which the alphabet {''.join(alphabet)} has not: leave it out")
         if not letters:
             raise InputError("a word is empty, expected at least one letter")
-    encoded = np.full((len(words), max(map(len, folded), default=0)), PADDING, np.int32)
+    encoded = np.full((len(words), length or max(map(len, folded), default=0)), PADDING, np.int32)
     for row, letters in zip(encoded, folded, strict=True):
         row[: len(letters)] = [places[letter] for letter in letters]
     return encoded
