@@ -1,6 +1,7 @@
 """A run's folder: what it says about the run, and a model opened from it alone."""
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,9 +13,10 @@ from flaxformer_edu.errors import InputError
 from flaxformer_edu.files import read_json, write_json
 from flaxformer_edu.models.abstract import abstract, split_model
 from flaxformer_edu.runs.checkpoints import FOLDER, Checkpoints
+from flaxformer_edu.runs.checksums import MODEL_FILE
 from flaxformer_edu.runs.description import decode, describe_model, differences, resolve, up_to_date
 
-MODEL_FILE, RUN_FILE, METRICS_FILE, CURVES_FILE = "model.json", "run.json", "metrics.jsonl", "curves.png"
+RUN_FILE, METRICS_FILE, CURVES_FILE = "run.json", "metrics.jsonl", "curves.png"
 
 
 def save_model(folder: str | Path, model: nnx.Module, *, notes: Mapping[str, Any] | None = None) -> None:
@@ -42,23 +44,26 @@ def open_model(
     """The model that a run or `save_model` left in the folder, and its notes.
 
     `classes` are your own model and configuration classes, where they are not those of `flaxformer_edu.models`;
-    `options`, such as `dtype`, go to the model. Raises InputError where the folder holds no model, or weights of
-    another shape or type.
+    `options`, such as `dtype`, go to the model. Of a run whose checkpoint is damaged the next best, or the one before,
+    is used, and a line on standard error says so. Raises InputError where the folder holds no model, a damaged one, or
+    weights of another shape or type.
     """
     folder = Path(folder)
     described = described_in(folder / MODEL_FILE)
     if described is None:
         raise InputError(f"{folder} holds no model: expected {MODEL_FILE} and {FOLDER}/, which training writes there")
-    classes = list(classes)
-    model_class, config = resolve(described["model"], classes), decode(described["config"], classes)
-    graphdef, like = split_model(abstract(model_class, config, **options))
+    if missing := [name for name in ("model", "config", "notes", "best") if name not in described]:
+        raise InputError(f"{folder / MODEL_FILE} lacks {', '.join(missing)}: put the right one back")
     with Checkpoints(folder, **described["best"], read_only=True) as checkpoints:
-        step = getattr(checkpoints, which)
-        if step is None:
+        checkpoints.check_description()
+        classes = list(classes)
+        model_class, config = resolve(described["model"], classes), decode(described["config"], classes)
+        graphdef, like = split_model(abstract(model_class, config, **options))
+        if checkpoints.latest is None:
             raise InputError(
                 f"{folder} holds no checkpoint: the run was stopped before its first one, so start it again"
             )
-        params = checkpoints.restore_params(like, step)
+        params = checkpoints.restore_first(which, partial(checkpoints.restore_params, like))[1]
     return nnx.merge(graphdef, jax.tree.map(jnp.asarray, params)), decode(described["notes"])
 
 

@@ -1,6 +1,7 @@
 """A run in progress: its metrics, what the screen shows, its checkpoints, and requests to stop it."""
 
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,15 +75,16 @@ class Run:
     ) -> dict[str, PyTree]:
         """Keep the run in the folder, and return what to go on from: its latest checkpoint, or else `groups`.
 
-        Raises InputError where the folder holds a model or a run that is described otherwise.
+        A damaged checkpoint is named and renamed, and the one before it used. Raises InputError where none is left, and
+        where the folder holds a model or a run that is described otherwise.
         """
         register_run(folder, model, run)
         self.folder = folder
-        self._checkpoints = self._open.enter_context(Checkpoints(folder, **self._best))
-        step = self._checkpoints.latest
-        if step is not None:
-            groups = self._checkpoints.restore(groups, step)
-        step = step or 0
+        checkpoints = self._open.enter_context(Checkpoints(folder, **self._best, keep=2, tell=self.progress.say))
+        self._checkpoints, step = checkpoints, 0
+        if checkpoints.latest is not None:
+            step, groups = checkpoints.restore_first("latest", partial(checkpoints.restore, groups))
+            checkpoints.tidy()
         board = TensorBoard(folder, step=step) if self._tensorboard else None
         log = MetricsLog(folder / METRICS_FILE, step=step, board=board, show=self.progress.update)
         self.log = self._open.enter_context(log)
