@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.files import written_file
+from flaxformer_edu.locks import locked, wait
 
 TIMEOUT = 15.0  # seconds without an answer, or without a byte, after which a server counts as unreachable
 _CHUNK = 1 << 18
@@ -34,13 +35,21 @@ class RemoteFile:
 def download(remote: RemoteFile, folder: Path, timeout: float = TIMEOUT) -> Path:
     """The file in `folder`: the one that is there if its checksum is right, else downloaded with a progress bar.
 
+    Where another process is downloading it at the same time, this one waits, and finds it there.
     Raises `InputError` at once where the server cannot be reached or does not have the file (with the way to put it
     there by hand), and where the checksum differs.
     """
     target = folder / remote.name
-    if target.is_file():
-        check(target, remote)
-        return target
+    if not target.is_file():
+        with locked(folder / f".{remote.name}.lock", wait):
+            if not target.is_file():
+                _fetch(remote, target, timeout)
+                return target
+    check(target, remote)
+    return target
+
+
+def _fetch(remote: RemoteFile, target: Path, timeout: float) -> None:
     with written_file(target) as draft:
         try:
             _stream(remote, draft, timeout)
@@ -49,7 +58,6 @@ def download(remote: RemoteFile, folder: Path, timeout: float = TIMEOUT) -> Path
                 f"cannot download {remote.url} ({error}); get the file in another way, put it at {target} and run again"
             ) from error
         check(draft, remote)
-    return target
 
 
 def check(path: Path, remote: RemoteFile) -> None:

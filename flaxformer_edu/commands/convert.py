@@ -23,7 +23,7 @@ from flaxformer_edu.files import is_filled, make_folder, written_folder
 from flaxformer_edu.models import VisionTransformer
 from flaxformer_edu.runs import save_model
 from flaxformer_edu.runs.checkpoints import FOLDER
-from flaxformer_edu.runs.folder import MODEL_FILE
+from flaxformer_edu.runs.folder import LOCK_FILE, MODEL_FILE
 
 
 def convert(
@@ -134,7 +134,7 @@ def _check_target(target: Path) -> None:
 
 
 def _is_saved_model(folder: Path) -> bool:
-    return {path.name for path in folder.iterdir()} == {MODEL_FILE, FOLDER}
+    return {path.name for path in folder.iterdir()} - {LOCK_FILE} == {MODEL_FILE, FOLDER}
 
 
 def _write(opened: Opened, target: Path, layout: str | None) -> None:

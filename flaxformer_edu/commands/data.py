@@ -11,6 +11,7 @@ from flaxformer_edu.data.sheet import caption_tiles, dataset_tiles, draw_sheet
 from flaxformer_edu.data.sources import SOURCES, Source, source_named
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.files import write_json
+from flaxformer_edu.locks import locked, wait
 
 
 def list_sources(json: Path | None = None) -> int:
@@ -39,7 +40,16 @@ def fetch(name: str, out: Path | None = None) -> int:
     if out is None and source.ready:
         Console().print(f"{name} is there already: {place}", soft_wrap=True, markup=False)
         return 0
-    source.fetch(out or place)
+    target, waited = (out or place).resolve(), False
+
+    def wait_once(holder: str) -> None:
+        nonlocal waited
+        waited = True
+        wait(holder)
+
+    with locked(target.parent / f".{target.name}.lock", wait_once):
+        if not (waited and target.exists()):
+            source.fetch(target)
     Console().print(f"{name} is in {out or place}", soft_wrap=True, markup=False)
     return 0
 

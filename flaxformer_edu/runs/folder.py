@@ -1,6 +1,7 @@
 """A run's folder: what it says about the run, and a model opened from it alone."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -11,25 +12,27 @@ from flax import nnx
 
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.files import read_json, write_json
+from flaxformer_edu.locks import locked
 from flaxformer_edu.models.abstract import abstract, split_model
 from flaxformer_edu.runs.checkpoints import FOLDER, Checkpoints
 from flaxformer_edu.runs.checksums import MODEL_FILE
 from flaxformer_edu.runs.description import decode, describe_model, differences, resolve, up_to_date
 
-RUN_FILE, METRICS_FILE, CURVES_FILE = "run.json", "metrics.jsonl", "curves.png"
+RUN_FILE, LOCK_FILE, METRICS_FILE, CURVES_FILE = "run.json", ".lock", "metrics.jsonl", "curves.png"
 
 
 def save_model(folder: str | Path, model: nnx.Module, *, notes: Mapping[str, Any] | None = None) -> None:
     """Write a model's weights and configuration, for `open_model`.
 
     `notes` is what using the model later needs to know: the names of the classes, the vocabulary. A model saved there
-    earlier is replaced. Raises InputError where the folder is that of a run.
+    earlier is replaced. Raises InputError where the folder is that of a run, or another process is writing to it.
     """
     folder = Path(folder)
     if (folder / RUN_FILE).exists():
         raise InputError(f"{folder} holds a run, whose model open_model opens: choose another folder")
-    write_json(folder / MODEL_FILE, describe_model(model, notes))
-    with Checkpoints(folder) as checkpoints:
+    described = describe_model(model, notes)
+    with written_by_one(folder), Checkpoints(folder) as checkpoints:
+        write_json(folder / MODEL_FILE, described)
         step = 0 if checkpoints.latest is None else checkpoints.latest + 1
         checkpoints.save(step, {"params": split_model(model)[1]})
 
@@ -65,6 +68,23 @@ def open_model(
             )
         params = checkpoints.restore_first(which, partial(checkpoints.restore_params, like))[1]
     return nnx.merge(graphdef, jax.tree.map(jnp.asarray, params)), decode(described["notes"])
+
+
+@contextmanager
+def written_by_one(folder: Path) -> Iterator[None]:
+    """Only this process writes to the folder; others may read. Raises InputError, naming it, where another one does.
+
+    The processes of one distributed run write together: only the first of them holds the lock.
+    """
+
+    def refuse(holder: str) -> None:
+        raise InputError(f"{folder} is in use by {holder}: wait until it has ended, or choose another folder")
+
+    if jax.process_index() > 0:
+        yield
+        return
+    with locked(folder / LOCK_FILE, refuse):
+        yield
 
 
 def register_run(folder: Path, model: dict[str, Any], run: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from flaxformer_edu import plots
 from flaxformer_edu.runs.checkpoints import Checkpoints
-from flaxformer_edu.runs.folder import CURVES_FILE, METRICS_FILE, register_run
+from flaxformer_edu.runs.folder import CURVES_FILE, METRICS_FILE, register_run, written_by_one
 from flaxformer_edu.runs.metrics import DivergedError, MetricsLog, Row
 from flaxformer_edu.runs.progress import TrainingProgress
 from flaxformer_edu.runs.signals import StopRequest, stop_request
@@ -75,9 +75,10 @@ class Run:
     ) -> dict[str, PyTree]:
         """Keep the run in the folder, and return what to go on from: its latest checkpoint, or else `groups`.
 
-        A damaged checkpoint is named and renamed, and the one before it used. Raises InputError where none is left, and
-        where the folder holds a model or a run that is described otherwise.
+        A damaged checkpoint is named and renamed, and the one before it used. Raises InputError where none is left,
+        where another process writes to the folder, and where it holds a model or a run that is described otherwise.
         """
+        self._open.enter_context(written_by_one(folder))
         register_run(folder, model, run)
         self.folder = folder
         checkpoints = self._open.enter_context(Checkpoints(folder, **self._best, keep=2, tell=self.progress.say))

@@ -1,6 +1,7 @@
 """CIFAR-10 and MNIST as tensorflow-datasets prepares them: downloaded and converted once, then read from the cache."""
 
 from contextlib import redirect_stdout
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from flaxformer_edu.data.records import RecordDataset
 from flaxformer_edu.download import download
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.files import cache_folder
+from flaxformer_edu.locks import locked, wait
 
 SPLITS: tuple[Literal["train"], Literal["test"]] = ("train", "test")
 Name = Literal["cifar10", "mnist"]
@@ -46,14 +48,16 @@ def prepare(name: Name) -> Any:
     from flaxformer_edu.data.image_sets.builders import FlaxformerCifar10, FlaxformerMnist
 
     classes = {"cifar10": FlaxformerCifar10, "mnist": FlaxformerMnist}
-    builder = classes[name](data_dir=data_folder(), file_format="array_record")
+    made_by = partial(classes[name], data_dir=data_folder(), file_format="array_record")
     if not prepared_folder(name).exists():
-        for file in builder.FILES:
-            download(file, manual_folder())
-        tfds.disable_progress_bar()
-        with Console(stderr=True).status(f"preparing {name}, once"), redirect_stdout(StringIO()):
-            builder.download_and_prepare()
-    return builder
+        with locked(data_folder() / f".{name}.lock", wait):
+            if not prepared_folder(name).exists():  # nor has another process made it meanwhile
+                for file in classes[name].FILES:
+                    download(file, manual_folder())
+                tfds.disable_progress_bar()
+                with Console(stderr=True).status(f"preparing {name}, once"), redirect_stdout(StringIO()):
+                    made_by().download_and_prepare()
+    return made_by()
 
 
 def prepared_records(name: Name, split: Literal["train", "test"]) -> RecordDataset:
