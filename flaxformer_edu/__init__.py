@@ -4,7 +4,13 @@ Layers are in `flaxformer_edu.layers`, models in `flaxformer_edu.models`, PyTorc
 `flaxformer_edu.convert`, and `flaxformer_edu.reference` holds what the courses publish and PyTorch's random numbers.
 
 Importing it sets the switch that keeps XLA's compiler right where the installed release is wrong (`compiler.py`).
+In our own programs it first opens the door that they end through (`door.py`).
 """
+
+from flaxformer_edu import door
+
+if door.is_program():
+    door.watch()
 
 from flaxformer_edu.compiler import guard
 

@@ -1,18 +1,15 @@
-"""The command `flaxformer-edu`: its subcommands, whose options are in `commands/options`, and errors as one line."""
+"""The command `flaxformer-edu`: its subcommands, whose options are in `commands/options`."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
-from rich.markup import escape
 from tyro.conf import OmitSubcommandPrefixes, arg
 
+from flaxformer_edu import door
 from flaxformer_edu.commands.options.data import data
 from flaxformer_edu.commands.options.models import caption, classify, explain, identify, translate
 from flaxformer_edu.commands.options.weights import compare, convert
-from flaxformer_edu.errors import InputError
 
 
 def verify(
@@ -69,21 +66,21 @@ def demo(out: Annotated[Path, arg(metavar="FOLDER")] = Path("demo_output")) -> i
 COMMANDS = (verify, doctor, demo, data, caption, translate, classify, explain, identify, convert, compare)
 
 
+def run() -> int | None:
+    """Run the subcommand that the command line names; its exit status."""
+    app = tyro.extras.SubcommandApp()
+    for command in COMMANDS:
+        app.command(command)
+    return app.cli(
+        prog="flaxformer-edu",
+        description="Transformers in JAX, checked against PyTorch.",
+        config=(OmitSubcommandPrefixes,),
+    )
+
+
 def main() -> None:
-    """Run the subcommand; wrong input becomes one line on standard error and exit status 2."""
-    try:
-        app = tyro.extras.SubcommandApp()
-        for command in COMMANDS:
-            app.command(command)
-        status = app.cli(
-            prog="flaxformer-edu",
-            description="Transformers in JAX, checked against PyTorch.",
-            config=(OmitSubcommandPrefixes,),
-        )
-    except (InputError, FileNotFoundError) as error:
-        Console(stderr=True).print("[red]error:[/red]", escape(str(error)), highlight=False, soft_wrap=True)
-        status = 2
-    sys.exit(status or 0)
+    """The command; wrong input becomes one line on standard error and exit status 2."""
+    door.through(run)
 
 
 if __name__ == "__main__":

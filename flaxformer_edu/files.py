@@ -5,11 +5,12 @@ crash of the process nor a full disk leaves half a file, and two processes never
 still lose what the system had not yet brought to the disk.
 """
 
-import errno
 import json
 import os
+import re
 import shutil
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,24 +18,22 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
-from flaxformer_edu.errors import InputError
+from flaxformer_edu.errors import InputError, remedy
 
 AnyPath = str | os.PathLike[str]
 
-REMEDIES = {
-    errno.ENOSPC: "free some space, or choose a place on another disk",
-    errno.EDQUOT: "free some space, or choose a place on another disk",
-    errno.ENAMETOOLONG: "choose a shorter name",
-    errno.ENOTDIR: "a part of its path is a file, so choose another place",
-    errno.EEXIST: "a part of its path is a file, so choose another place",
-}
+_DRAFTS: set[Path] = set()  # those that are being written now
+_OPEN_FILE = re.compile(r"/dev/(stdin|stdout|stderr)|/(?:dev|proc/self)/fd/([0-9]+)")
 LONGEST_SUFFIX = 16  # characters of a name's ending that a draft keeps: some libraries go by it
 
 
 def cache_folder() -> Path:
     """The folder named by FLAXFORMER_EDU_CACHE, otherwise `~/.cache/flaxformer_edu`; it may not exist yet."""
     named = os.environ.get("FLAXFORMER_EDU_CACHE")
-    return Path(named).expanduser() if named else Path.home() / ".cache" / "flaxformer_edu"
+    try:
+        return Path(named).expanduser() if named else Path.home() / ".cache" / "flaxformer_edu"
+    except RuntimeError as error:  # of a user whom the system does not know
+        raise InputError(f"no home folder is known ({error}): set FLAXFORMER_EDU_CACHE to a folder") from None
 
 
 def made_once(folder: Path, make: Callable[[Path], object]) -> Path:
@@ -66,10 +65,19 @@ def written_file(target: AnyPath) -> Iterator[Path]:
     """The path to write a file to: a hidden one beside `target`, which it replaces if all went well.
 
     Folders above it are made. Of a link, the file that it leads to is replaced; into a device or a pipe the content is
-    copied at the end. Raises InputError where the target is a folder or cannot be written, with the remedy.
+    copied at the end, and so it is into what the process has open already: /dev/stdout, /dev/fd/3. Raises InputError
+    where the target is a folder or cannot be written, with the remedy.
     """
+    already_open = _open_file(target)
     shown, target = target, Path(os.path.realpath(target))
     with _explained(shown):
+        if already_open is not None:
+            with TemporaryDirectory() as folder:
+                yield (draft := Path(folder) / "draft")
+                sys.stdout.flush()  # what was printed before it comes before it
+                with draft.open("rb") as source, os.fdopen(os.dup(already_open), "wb") as stream:
+                    shutil.copyfileobj(source, stream)
+            return
         kind = target.stat().st_mode if target.exists() else None
         if kind is not None and stat.S_ISDIR(kind):
             raise InputError(f"{shown} is a folder: choose the name of a file")
@@ -157,13 +165,33 @@ def _draft_beside(target: Path) -> Iterator[Path]:
     suffix = target.suffix if len(target.suffix) <= LONGEST_SUFFIX else ""
     draft = target.with_name(f".{uuid4().hex}{suffix}")
     target.parent.mkdir(parents=True, exist_ok=True)
+    _DRAFTS.add(draft)
     try:
         yield draft
     finally:
-        if draft.is_dir():
-            shutil.rmtree(draft, ignore_errors=True)
-        else:
-            draft.unlink(missing_ok=True)
+        _discard(draft)
+
+
+def discard_drafts() -> None:
+    """Delete what is half written, before the process ends on the spot."""
+    for draft in tuple(_DRAFTS):
+        _discard(draft)
+
+
+def _discard(draft: Path) -> None:
+    if draft.is_dir():
+        shutil.rmtree(draft, ignore_errors=True)
+    else:
+        draft.unlink(missing_ok=True)
+    _DRAFTS.discard(draft)
+
+
+def _open_file(target: AnyPath) -> int | None:
+    """The number of the open file that a name such as /dev/stdout stands for."""
+    named = _OPEN_FILE.fullmatch(os.fspath(target))
+    if named is None:
+        return None
+    return int(named[2]) if named[2] else ("stdin", "stdout", "stderr").index(named[1])
 
 
 @contextmanager
@@ -172,5 +200,5 @@ def _explained(target: AnyPath) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        remedy = REMEDIES.get(error.errno or 0, "choose a place you may write to")
-        raise InputError(f"{target} cannot be written ({error.strerror or error}): {remedy}") from error
+        advice = remedy(error, "choose a place you may write to")
+        raise InputError(f"{target} cannot be written ({error.strerror or error}): {advice}") from error

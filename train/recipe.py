@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -13,10 +12,10 @@ import jax.numpy as jnp
 import tyro
 from flax import nnx
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from tyro.conf import arg
 
+from flaxformer_edu import door
 from flaxformer_edu.data import Batches, Dataset, evaluation_batches
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.files import write_json
@@ -24,6 +23,8 @@ from flaxformer_edu.training import LoopConfig, Optimizer, OptimizerConfig, Task
 
 # Options that change nothing about the trained model: a run may be resumed with others.
 FREE_OPTIONS = ("data", "out", "devices", "json", "tensorboard", "beam")
+MAY_BE_ZERO = ("seed", "max_train")  # of the options that are whole numbers
+LARGEST_NUMBER = 2**31 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,14 +52,21 @@ class RecipeConfig:
     json: Annotated[Path | None, arg(metavar="FILE")] = None
     """Write the figures to this file too."""
 
+    def check(self) -> None:
+        """Raise InputError for a number that no recipe can use."""
+        for name, value in vars(self).items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                continue
+            least = 0 if isinstance(value, float) or name in MAY_BE_ZERO else 1
+            if not least <= value <= LARGEST_NUMBER:  # nor is NaN
+                option = "--" + name.replace("_", "-")
+                raise InputError(f"{option} is {value}, expected {least} to {LARGEST_NUMBER:,}")
+
     def override(self, preset: Any) -> Any:
         """The preset (a dataclass) with what the command line says otherwise."""
         given = {name: getattr(self, name) for name in ("epochs", "batch_size", "dtype")}
         if self.learning_rate is not None:
             given["optimizer"] = dataclasses.replace(preset.optimizer, learning_rate=self.learning_rate)
-        for name in ("epochs", "batch_size"):
-            if given[name] is not None and given[name] < 1:
-                raise InputError(f"{name} is {given[name]}, expected 1 or more")
         return dataclasses.replace(preset, **{name: value for name, value in given.items() if value is not None})
 
     @property
@@ -154,11 +162,11 @@ def report(title: str, figures: Mapping[str, Any], file: Path | None) -> None:
 
 def main(config_class: type[Config], run: Callable[[Config], int | None], description: str) -> None:
     """Run a recipe from the command line: wrong input becomes one line on standard error and exit status 2."""
-    config = tyro.cli(config_class, description=description)
-    try:
+
+    def program() -> int | None:
+        config = tyro.cli(config_class, description=description)
+        config.check()
         use_devices(config.devices)
-        status = run(config)
-    except (InputError, FileNotFoundError) as error:
-        Console(stderr=True).print("[red]error:[/red]", escape(str(error)), highlight=False, soft_wrap=True)
-        status = 2
-    sys.exit(status or 0)
+        return run(config)
+
+    door.through(program)

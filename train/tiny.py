@@ -22,8 +22,6 @@ from flax import nnx
 from jaxtyping import Array, Float
 from sklearn.datasets import load_digits
 
-import flaxformer_edu  # noqa: F401  turns off what XLA is known to compile wrongly
-
 SEED, EPOCHS, BATCH_SIZE = 0, 12, 32
 PATCH, WIDTH, HEADS, HIDDEN, LAYERS, CLASSES, DROPOUT = 4, 128, 4, 256, 2, 10, 0.2
 
