@@ -11,8 +11,10 @@ from flaxformer_edu.files import written_file
 from flaxformer_edu.locks import locked, wait
 
 TIMEOUT = 15.0  # seconds without an answer, or without a byte, after which a server counts as unreachable
+LARGEST_FILE = 20_000_000_000  # bytes, where no size was published
 _CHUNK = 1 << 18
 _REMEDY = "delete it and fetch it again"
+_ELSEWHERE = "the server holds another file, so get it in another way"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +39,7 @@ def download(remote: RemoteFile, folder: Path, timeout: float = TIMEOUT) -> Path
 
     Where another process is downloading it at the same time, this one waits, and finds it there.
     Raises `InputError` at once where the server cannot be reached or does not have the file (with the way to put it
-    there by hand), and where the checksum differs.
+    there by hand), and where the size or the checksum differs; no more than the published size is ever written.
     """
     target = folder / remote.name
     if not target.is_file():
@@ -84,8 +86,13 @@ def _stream(remote: RemoteFile, target: Path, timeout: float) -> None:
         target.open("wb") as file,
         Progress(*columns, console=Console(stderr=True), transient=True) as progress,
     ):
+        most = LARGEST_FILE if remote.size is None else remote.size
+        if (answer.length or 0) > most:  # as announced
+            raise InputError(f"{remote.url} has {answer.length:,} bytes, expected {most:,} at most; {_ELSEWHERE}")
         task = progress.add_task(remote.name, total=remote.size)
         while chunk := answer.read(_CHUNK):
+            if file.tell() + len(chunk) > most:
+                raise InputError(f"{remote.url} goes on after the {most:,} bytes expected at most; {_ELSEWHERE}")
             file.write(chunk)
             progress.advance(task, len(chunk))
         if answer.length:  # of what was announced

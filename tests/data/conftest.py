@@ -40,12 +40,16 @@ def png(image: np.ndarray) -> bytes:
 
 
 class Server:
-    """Serves `files` by path; `silent` paths get no answer before the test ends, `short` ones half of it."""
+    """Serves `files` by path; `silent` paths get no answer before the test ends, `short` ones half of it.
+
+    The length of `unannounced` ones is not said.
+    """
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.silent: set[str] = set()
         self.short: set[str] = set()
+        self.unannounced: set[str] = set()
         self.asked: list[str] = []
         self.over = threading.Event()
         served = self
@@ -60,7 +64,8 @@ class Server:
                 else:
                     content = served.files[self.path]
                     self.send_response(200)
-                    self.send_header("Content-Length", str(len(content)))
+                    if self.path not in served.unannounced:
+                        self.send_header("Content-Length", str(len(content)))
                     self.end_headers()
                     self.wfile.write(content[: len(content) // 2] if self.path in served.short else content)
 

@@ -7,6 +7,7 @@ import shutil
 import sys
 import tarfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from conftest import Server
 from test_image_classes import MNIST, RANDOM, idx
 
 from flaxformer_edu.data import Batches, evaluation_batches, load_cifar10, load_coco, load_mnist
-from flaxformer_edu.data.captions.coco_download import fetch_coco
+from flaxformer_edu.data.captions.coco_download import fetch_coco, unpack
 from flaxformer_edu.data.image_sets.mnist import MNIST_FILES
 from flaxformer_edu.data.image_sets.prepared import manual_folder, prepared_folder, prepared_records
 from flaxformer_edu.download import RemoteFile, check, download
@@ -46,7 +47,7 @@ def test_a_download_that_fails_leaves_nothing(server: Server, tmp_path: Path):
     with pytest.raises(InputError, match=r"a\.bin has SHA-256 .*, expected .*; delete it"):
         download(remote, tmp_path)
     server.files["/a.bin"] = b"longer than was said"
-    with pytest.raises(InputError, match=r"a\.bin has 20 bytes, expected 7"):
+    with pytest.raises(InputError, match=r"a\.bin has 20 bytes, expected 7 at most; the server holds another"):
         download(remote, tmp_path)
     server.short = {"/a.bin"}
     with pytest.raises(InputError, match=r"cannot download .*a\.bin \(IncompleteRead"):
@@ -59,6 +60,30 @@ def test_a_download_that_fails_leaves_nothing(server: Server, tmp_path: Path):
     with pytest.raises(InputError, match=r"cannot download .* \(HTTP Error 404"):
         download(remote, tmp_path)
     assert tree(tmp_path) == []
+
+
+def test_no_more_is_written_than_was_expected(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    remote = offered(server, "a.bin", bytes(1_000_000))
+    server.unannounced = {"/a.bin"}
+    with pytest.raises(InputError, match=r"a\.bin goes on after the 300,000 bytes expected at most"):
+        download(replace(remote, size=300_000), tmp_path)
+    monkeypatch.setattr("flaxformer_edu.download.LARGEST_FILE", 300_000)
+    with pytest.raises(InputError, match=r"a\.bin goes on after the 300,000 bytes expected at most"):
+        download(replace(remote, size=None, sha256=None), tmp_path)
+    assert [path for path in tree(tmp_path) if "lock" not in path] == []
+    assert download(remote, tmp_path).stat().st_size == 1_000_000
+
+
+def test_a_zip_member_that_fills_the_disk_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("flaxformer_edu.data.formats.checks.FREE_BYTES", 100_000)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("deep/../../a.h5", bytes(10_000_000))
+        archive.writestr("../b.h5", b"b")
+    (tmp_path / "in").mkdir()
+    with pytest.raises(InputError, match=r"a\.zip: deep/\.\./\.\./a\.h5 promises 0\.0 GB, but"):
+        unpack(tmp_path / "a.zip", {"a.h5": None}, tmp_path / "in")
+    unpack(tmp_path / "a.zip", {"b.h5": None}, tmp_path / "in")
+    assert tree(tmp_path) == ["a.zip", "in/b.h5"]
 
 
 def test_a_file_put_there_by_hand_is_checked(server: Server, tmp_path: Path):

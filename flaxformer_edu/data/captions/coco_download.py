@@ -2,9 +2,11 @@
 
 import hashlib
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from flaxformer_edu.data.captions.coco import load_coco
+from flaxformer_edu.data.formats.checks import check_size
 from flaxformer_edu.download import RemoteFile, download
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.files import cache_folder, written_folder
@@ -52,11 +54,13 @@ def unpack(path: Path, members: dict[str, str | None], folder: Path) -> None:
                         raise InputError(f"{path} holds a {name} of another SHA-256 than published; {_REMEDY}")
                 elif sha256 is not None:
                     raise InputError(f"{path} holds no {name}; {_REMEDY}")
-    except (zipfile.BadZipFile, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise InputError(f"{path} is truncated or no zip file ({error}); {_REMEDY}") from error
 
 
 def _extract(archive: zipfile.ZipFile, member: str, target: Path) -> str:
+    info = archive.getinfo(member)
+    check_size(f"{archive.filename}: {member}", info.file_size, info.compress_size)
     digest = hashlib.sha256()
     with archive.open(member) as source, target.open("wb") as file:
         while chunk := source.read(_CHUNK):
