@@ -19,7 +19,8 @@ from flaxformer_edu.errors import InputError
 from flaxformer_edu.runs.checksums import DamagedError, check, check_description, checked_commit
 
 FOLDER = "checkpoints"
-GROUPS = ("params", "average", "training")  # the parameters, their moving average, what else a run goes on from
+# The parameters, their moving average, what else a run goes on from, and the checksums of its metrics' rows.
+GROUPS = ("params", "average", "training", "rows")
 UNFINISHED, DAMAGED = ".orbax-checkpoint-tmp", ".damaged"
 Restored = TypeVar("Restored")
 
@@ -109,6 +110,14 @@ class Checkpoints:
         self._check(step, wanted)
         return {name: self._group(name, step, tree) if name in wanted else tree for name, tree in like.items()}
 
+    def restore_rows(self, step: int) -> list[int] | None:
+        """The checksums of the rows that were written before `step` was saved; None where none were kept."""
+        place = self._place(step)
+        if not (place / "rows").exists():
+            return None
+        check(place, ["rows"])
+        return self._arrays("rows", step)["crc32"].tolist()
+
     def restore_params(self, like: PyTree, step: int) -> PyTree:
         """The parameters to use, saved at `step`: their average where one was kept. Raises as `restore` does."""
         name = "average" if (self._place(step) / "average").exists() else "params"
@@ -192,17 +201,20 @@ class Checkpoints:
             self._tell(f"{self._place(step)} has no checksums, as it was written by an earlier version: not checked")
 
     def _group(self, name: str, step: int, like: PyTree) -> Any:
+        arrays, place = self._arrays(name, step), self._place(step) / name
+        if name == "training" and int(arrays.get("step", step)) != step:
+            raise DamagedError(f"{place} is damaged: it says that it was written after step {arrays['step']}")
+        return unflatten(arrays, like, str(place))
+
+    def _arrays(self, name: str, step: int) -> dict[str, np.ndarray]:
         import orbax.checkpoint as ocp
 
         place = self._place(step) / name
         try:
             with ocp.Checkpointer(_handler()) as reader:
-                arrays = reader.restore(place.absolute(), args=ocp.args.PyTreeRestore())
+                return reader.restore(place.absolute(), args=ocp.args.PyTreeRestore())
         except Exception as error:  # of many kinds, by Orbax and TensorStore
             raise DamagedError(f"{place} cannot be read ({type(error).__name__}: {error!s:.200})") from error
-        if name == "training" and int(arrays.get("step", step)) != step:
-            raise DamagedError(f"{place} is damaged: it says that it was written after step {arrays['step']}")
-        return unflatten(arrays, like, str(place))
 
     def _put_aside(self, steps: Iterable[int]) -> None:
         for step in steps:

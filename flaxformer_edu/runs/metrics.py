@@ -4,7 +4,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +31,34 @@ class MetricsLog:
     A step's metrics stay on the device until some later calls are done, so that it never waits for the host.
     """
 
-    def __init__(self, path: Path | None = None, *, step: int = 0, board: TensorBoard | None = None, show: Show = None):
-        """Go on from `step`: later rows of the file will be written again. `show` is called with each latest row."""
+    def __init__(
+        self,
+        path: Path | None = None,
+        *,
+        step: int = 0,
+        checksums: Sequence[int] | None = None,
+        board: TensorBoard | None = None,
+        show: Show = None,
+    ):
+        """Go on from `step`: later rows of the file will be written again. `show` is called with each latest row.
+
+        `checksums` are those that the log had after `step`, None where they are not known. Raises InputError, naming
+        the line, where a row of the file is not as it was written. Without the file it begins anew.
+        """
         self.rows: list[Row] = []
+        self.checksums: list[int] = []  # of each row's line: its CRC-32
         self._pending: list[tuple[int, dict[str, jax.Array]]] = []
         self._fetched = time.monotonic()
         self._file = None
         self._board = board
         self._show = show
         if path is not None:
-            self.rows, size = read_rows(path, step)
+            lines = _whole_lines(path) if checksums is None else _checked_lines(path, checksums)
+            self.rows = _parsed(path, lines, step, consecutive=True)
+            lines = lines[: len(self.rows)]
+            self.checksums = [zlib.crc32(line) for line in lines]
             self._file = path.open("ab")
-            self._file.truncate(size)
+            self._file.truncate(sum(map(len, lines)))
 
     def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
         """Note the metrics of the step, or steps, that end with `step`. They are fetched when they are long there."""
@@ -72,7 +89,9 @@ class MetricsLog:
         self.rows.append(row)
         if self._file is not None:
             finite = {name: value if math.isfinite(value) else None for name, value in row.items()}
-            self._file.write(json.dumps(finite, allow_nan=False).encode() + b"\n")
+            line = json.dumps(finite, allow_nan=False).encode() + b"\n"
+            self._file.write(line)
+            self.checksums.append(zlib.crc32(line))
         if self._board is not None:
             self._board.write(row)
 
@@ -93,12 +112,48 @@ class MetricsLog:
 
 
 def read_rows(path: str | Path, last_step: float = math.inf) -> tuple[list[Row], int]:
-    """The rows of a metrics file up to `last_step`, and how many bytes they take; a last line cut short is left out."""
-    path, rows, size = Path(path), [], 0
-    if path.exists():
-        for line in path.read_bytes().splitlines(keepends=True):
-            if not line.endswith(b"\n") or (row := json.loads(line))["step"] > last_step:
-                break
-            rows.append(row)
-            size += len(line)
-    return rows, size
+    """The rows of a metrics file up to `last_step`, and how many bytes they take; a last line cut short is left out.
+
+    Raises InputError, naming it, for a line that is no row.
+    """
+    path = Path(path)
+    lines = _whole_lines(path)
+    rows = _parsed(path, lines, last_step)
+    return rows, sum(map(len, lines[: len(rows)]))
+
+
+def _whole_lines(path: Path) -> list[bytes]:
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    return lines if not lines or lines[-1].endswith(b"\n") else lines[:-1]
+
+
+def _checked_lines(path: Path, checksums: Sequence[int]) -> list[bytes]:
+    """As many lines as there are checksums, each of which it has; none where there is no file."""
+    lines = _whole_lines(path)[: len(checksums)]
+    for i, (line, expected) in enumerate(zip(lines, checksums, strict=False)):
+        if zlib.crc32(line) != expected:
+            raise _damaged(path, i, "is not as it was written")
+    if path.exists() and len(lines) < len(checksums):
+        raise _damaged(path, len(lines), "is missing")
+    return lines
+
+
+def _parsed(path: Path, lines: list[bytes], last_step: float, consecutive: bool = False) -> list[Row]:
+    """The rows up to `last_step`; of `consecutive` ones no step may be missing."""
+    rows: list[Row] = []
+    for i, line in enumerate(lines):
+        try:
+            row = json.loads(line)
+            step = row["step"] + 0
+        except (ValueError, KeyError, TypeError):
+            raise _damaged(path, i, "is no row of metrics") from None
+        if step > last_step:
+            break
+        if consecutive and rows and step - rows[-1]["step"] not in (0, 1):
+            raise _damaged(path, i, f"is of step {step}, after one of step {rows[-1]['step']}")
+        rows.append(row)
+    return rows
+
+
+def _damaged(path: Path, line: int, how: str) -> InputError:
+    return InputError(f"{path}, line {line + 1}, {how}: put it right, or delete the file to go on without earlier rows")

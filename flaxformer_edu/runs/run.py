@@ -1,12 +1,12 @@
 """A run in progress: its metrics, what the screen shows, its checkpoints, and requests to stop it."""
 
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, PyTree
 from rich.console import Console
 
@@ -76,19 +76,26 @@ class Run:
         """Keep the run in the folder, and return what to go on from: its latest checkpoint, or else `groups`.
 
         A damaged checkpoint is named and renamed, and the one before it used. Raises InputError where none is left,
-        where another process writes to the folder, and where it holds a model or a run that is described otherwise.
+        where another process writes to the folder, where it holds a model or a run that is described otherwise, and
+        where rows of the metrics up to there have changed.
         """
+
+        def restore(step: int) -> tuple[dict[str, PyTree], list[int] | None]:
+            return checkpoints.restore(groups, step), checkpoints.restore_rows(step)
+
         self._open.enter_context(written_by_one(folder))
         register_run(folder, model, run)
         self.folder = folder
         checkpoints = self._open.enter_context(Checkpoints(folder, **self._best, keep=2, tell=self.progress.say))
-        self._checkpoints, step = checkpoints, 0
+        self._checkpoints, step, checksums = checkpoints, 0, None
         if checkpoints.latest is not None:
-            step, groups = checkpoints.restore_first("latest", partial(checkpoints.restore, groups))
+            step, (groups, checksums) = checkpoints.restore_first("latest", restore)
             checkpoints.tidy()
+        if step and not (folder / METRICS_FILE).exists():
+            self.progress.say(f"{folder / METRICS_FILE} is not there: the metrics up to step {step} are lost")
         board = TensorBoard(folder, step=step) if self._tensorboard else None
-        log = MetricsLog(folder / METRICS_FILE, step=step, board=board, show=self.progress.update)
-        self.log = self._open.enter_context(log)
+        options = {"step": step, "checksums": checksums, "board": board, "show": self.progress.update}
+        self.log = self._open.enter_context(MetricsLog(folder / METRICS_FILE, **options))
         self.progress.start_at(step)
         self.stop = self._open.enter_context(stop_request())
         return groups
@@ -105,7 +112,8 @@ class Run:
             raise DivergedError(f"the parameters are no longer finite after step {step}")
         if self._checkpoints is not None:
             self.log.flush()
-            self._checkpoints.save(step, groups, averages)
+            rows = {"crc32": np.array(self.log.checksums, np.uint32)}
+            self._checkpoints.save(step, {**groups, "rows": rows}, averages)
         self.progress.skip_time()
         if self.stop.signal is not None:
             self.progress.say(f"stopped after step {step}, which is saved in {self.folder}: the same call resumes it")

@@ -99,7 +99,7 @@ def test_damage_to_any_file_of_a_checkpoint_is_found(finished, tmp_path, damage)
         content = path.read_bytes()
         DAMAGES[damage](path)
         with Checkpoints(tmp_path / "copy", read_only=True) as reader, pytest.raises(DamagedError, match="14 is dam"):
-            reader.restore(like, 14)
+            _ = reader.restore(like, 14), reader.restore_rows(14)
         path.write_bytes(content)
     assert_same(restored_groups(tmp_path / "copy", 14), like)
 
@@ -244,3 +244,15 @@ def test_what_killed_processes_left_is_deleted_at_the_next_start(finished, tmp_p
         shutil.copytree(folder / "checkpoints" / "12", folder / "checkpoints" / name)
     train(folder)
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"12", "14"}
+
+
+def test_a_changed_row_of_metrics_is_named_when_the_run_is_resumed(finished, tmp_path):
+    folder, text = tmp_path / "run", io.StringIO()
+    shutil.copytree(finished, folder)
+    lines = (folder / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    (folder / "metrics.jsonl").write_bytes(b"".join(lines[:3] + lines[4:]))
+    with pytest.raises(InputError, match=r"metrics\.jsonl, line 4, is not as it was written: .* or delete the file"):
+        train(folder)
+    (folder / "metrics.jsonl").unlink()
+    train(folder, console=Console(file=text, width=500))
+    assert "metrics.jsonl is not there: the metrics up to step 14 are lost" in text.getvalue()

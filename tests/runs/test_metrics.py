@@ -5,6 +5,7 @@ import json
 import jax.numpy as jnp
 import pytest
 
+from flaxformer_edu.errors import InputError
 from flaxformer_edu.runs import IN_FLIGHT, read_rows
 from flaxformer_edu.runs.metrics import MetricsLog
 from flaxformer_edu.training import DivergedError
@@ -70,3 +71,62 @@ def test_other_values_that_are_not_finite_are_null(tmp_path):
     with MetricsLog(tmp_path / "metrics.jsonl") as log:
         log.write({"step": 1, "eval_perplexity": float("inf")})
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 1, "eval_perplexity": None}
+
+
+def damage_line(path, number, change):
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[number - 1 : number] = change(lines[number - 1])
+    path.write_bytes(b"".join(lines))
+
+
+CHANGES = {
+    "digit": lambda line: [line[:-3] + bytes([line[-3] ^ 1]) + line[-2:]],
+    "name": lambda line: [line.replace(b"step", b"stfp")],
+    "deleted": lambda line: [],
+    "twice": lambda line: [line, line],
+    "joined": lambda line: [line[:-1]],
+    "split": lambda line: [line[:9], b"\n", line[9:]],
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("number", [1, 6, 12])
+def test_a_changed_row_is_named(tmp_path, change, number):
+    """Of the 12 rows up to step 9, the last of which ends a checkpoint."""
+    path = tmp_path / "metrics.jsonl"
+    write(path, 9)
+    with MetricsLog(path, step=9) as log:
+        checksums = log.checksums
+    assert len(checksums) == 12
+    damage_line(path, number, CHANGES[change])
+    named = number + 1 if change == "twice" else number
+    if named <= 12:
+        with pytest.raises(InputError, match=rf"metrics\.jsonl, line {named}, is"):
+            MetricsLog(path, step=9, checksums=checksums)
+    else:  # beyond the checkpoint: rows that are written again
+        with MetricsLog(path, step=9, checksums=checksums) as log:
+            assert log.checksums == checksums
+
+
+@pytest.mark.parametrize(("number", "change"), [(1, "name"), (2, "deleted"), (7, "joined")])
+def test_a_damaged_file_of_earlier_versions(tmp_path, number, change):
+    """Its checkpoints have no checksums of the rows."""
+    path = tmp_path / "metrics.jsonl"
+    write(path, 9)
+    damage_line(path, number, CHANGES[change])
+    with pytest.raises(InputError, match=rf"metrics\.jsonl, line {number}, is"):
+        MetricsLog(path, step=9)
+
+
+def test_without_its_file_a_log_begins_anew(tmp_path):
+    with MetricsLog(tmp_path / "metrics.jsonl", step=9, checksums=[1, 2]) as log:
+        log.write({"step": 10, "loss": 0.5})
+    assert (log.rows, len(log.checksums)) == ([{"step": 10, "loss": 0.5}], 1)
+
+
+def test_lines_that_are_no_rows(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    for line in (b"[]\n", b"3\n", b'{"loss": 1}\n', b'{"step": "a"}\n', b'{"step": \n', b"\xff\n"):
+        path.write_bytes(b'{"step": 1}\n' + line)
+        with pytest.raises(InputError, match=r"metrics\.jsonl, line 2, is no row"):
+            read_rows(path)
