@@ -14,7 +14,7 @@ from flaxformer_edu.errors import InputError
 from flaxformer_edu.files import read_json, write_json
 from flaxformer_edu.locks import locked
 from flaxformer_edu.models.abstract import abstract, split_model
-from flaxformer_edu.runs.checkpoints import FOLDER, Checkpoints
+from flaxformer_edu.runs.checkpoints import FOLDER, Checkpoints, say
 from flaxformer_edu.runs.checksums import MODEL_FILE
 from flaxformer_edu.runs.description import decode, describe_model, differences, resolve, up_to_date
 
@@ -93,13 +93,16 @@ def register_run(folder: Path, model: dict[str, Any], run: dict[str, Any]) -> No
     now = {MODEL_FILE: model, RUN_FILE: run}
     if found[RUN_FILE] is None and (folder / FOLDER).exists():
         raise InputError(f"{folder} holds a saved model, not a run: choose another folder")
+    if found[RUN_FILE] and "data" in run and "data" not in found[RUN_FILE]:
+        say(f"{folder} was begun by an earlier version, without a fingerprint of its data: not compared")
+        now[RUN_FILE] = {name: value for name, value in run.items() if name != "data"}
     for name, value in now.items():
         if found[name] is None:
             write_json(folder / name, value)
         elif different := differences(found[name], value):
             raise InputError(
                 f"{folder} holds a different run ({'; '.join(different)}): "
-                "to resume it use its settings, to start afresh choose another folder or delete this one"
+                "to resume it use its settings and data, to start afresh choose another folder or delete this one"
             )
 
 

@@ -11,7 +11,10 @@ from flaxformer_edu.errors import InputError
 
 @runtime_checkable
 class BatchSource(Protocol):
-    """Training batches as a pure function of the step. The arrays handed out are not written to afterwards."""
+    """Training batches as a pure function of the step. The arrays handed out are not written to afterwards.
+
+    Where it also has a `dataset`, as `Batches` has, a run that is resumed compares that with the one it began with.
+    """
 
     batch_size: int
     steps_per_epoch: int

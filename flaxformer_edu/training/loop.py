@@ -12,6 +12,7 @@ from flax import nnx
 from jax.sharding import Mesh, Sharding
 from rich.console import Console
 
+from flaxformer_edu.data.fingerprint import fingerprint
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models.abstract import split_model
 from flaxformer_edu.runs import Row, Run, describe_model, encode
@@ -55,11 +56,11 @@ def fit(
 
     A `folder` receives metrics (with `tensorboard` for TensorBoard too), curves and checkpoints. Where it holds a run
     of the same settings already, that run is resumed and ends as if it had never been stopped. `settings`, the caller's
-    own configuration, is part of what must be the same; `notes` are kept for `open_model`. With a folder, SIGTERM and
-    Ctrl-C write a checkpoint and leave the program (SystemExit).
+    own configuration, is part of what must be the same, and so is `train.dataset`, if there is one; `notes` are kept
+    for `open_model`. With a folder, SIGTERM and Ctrl-C write a checkpoint and leave the program (SystemExit).
 
     Raises DivergedError, an InputError, where the loss or the parameters stop being finite, and InputError where the
-    folder holds a run with other settings.
+    folder holds a run with other settings or other data, or is in use by another process.
     """
     if (evaluate_fn is None) != (validation is None):
         raise InputError("evaluation needs both evaluate_fn and validation: hand in both, or neither")
@@ -103,9 +104,11 @@ def is_due(every: int | None, before: int, after: int) -> bool:
 
 
 def describe_run(optimizer: OptimizerConfig, train: BatchSource, config: LoopConfig, settings: Any) -> dict[str, Any]:
-    """What must be the same for a run to be resumed."""
+    """What must be the same for a run to be resumed: also the data, where the batches say what they are made of."""
     batches = {"batch_size": train.batch_size, "steps_per_epoch": train.steps_per_epoch}
-    return encode({"loop": config, "optimizer": optimizer, "batches": batches, "settings": settings})
+    described = {"loop": config, "optimizer": optimizer, "batches": batches, "settings": settings}
+    dataset = getattr(train, "dataset", None)
+    return encode(described if dataset is None else {**described, "data": fingerprint(dataset)})
 
 
 def batches(

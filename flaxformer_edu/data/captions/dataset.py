@@ -28,6 +28,11 @@ class CaptionDataset:
     def __len__(self) -> int:
         return len(self.captions)
 
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that is in memory."""
+        return {"captions": self.captions, "image_idxs": self.image_idxs, **self.tables}
+
     def take(self, indexes: Integer[np.ndarray, "batch"]) -> dict[str, np.ndarray]:
         """`captions`, `image_idxs` and a row of every table, for each example in `indexes`."""
         pictures = self.image_idxs[indexes]
