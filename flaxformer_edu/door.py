@@ -2,12 +2,13 @@
 
 `import flaxformer_edu` opens it, before anything else, in a process that is one of our programs: the command, or
 `python -m` of a recipe or a benchmark. In a program that merely imports the package nothing is touched. What a user can
-cause, and the line for it, is in `failures.py`. Imports here are light: until they are done, Ctrl-C is a traceback.
+cause, and the line for it, is in `failures.py`. Imports here are light: until they are done, as while Python itself
+starts, Ctrl-C is a traceback.
 """
 
+import _signal as signal  # the same functions: `signal` imports enum, which takes as long as all that is imported here
 import atexit
 import os
-import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress

@@ -5,7 +5,9 @@ crash of the process nor a full disk leaves half a file, and two processes never
 still lose what the system had not yet brought to the disk.
 """
 
+import errno
 import json
+import math
 import os
 import re
 import shutil
@@ -60,6 +62,19 @@ def make_folder(folder: AnyPath) -> Path:
     return Path(folder)
 
 
+def check_target(target: AnyPath) -> None:
+    """Raise InputError where `written_file` could not write there: before what takes long, rather than after it."""
+    with _explained(target):
+        real = Path(os.path.realpath(target))
+        if real.is_dir():
+            raise InputError(f"{target} is a folder: choose the name of a file")
+        if real.exists() and not os.access(real, os.W_OK):
+            raise InputError(f"{target} is write-protected: choose another name")
+        above = next(folder for folder in real.parents if folder.exists())
+        if not above.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "Not a directory")
+
+
 @contextmanager
 def written_file(target: AnyPath) -> Iterator[Path]:
     """The path to write a file to: a hidden one beside `target`, which it replaces if all went well.
@@ -78,11 +93,8 @@ def written_file(target: AnyPath) -> Iterator[Path]:
                 with draft.open("rb") as source, os.fdopen(os.dup(already_open), "wb") as stream:
                     shutil.copyfileobj(source, stream)
             return
+        check_target(shown)
         kind = target.stat().st_mode if target.exists() else None
-        if kind is not None and stat.S_ISDIR(kind):
-            raise InputError(f"{shown} is a folder: choose the name of a file")
-        if kind is not None and not os.access(target, os.W_OK):
-            raise InputError(f"{shown} is write-protected: choose another name")
         if kind is not None and not stat.S_ISREG(kind):
             with TemporaryDirectory() as folder:  # not given away itself: some libraries put a file in its place
                 yield (draft := Path(folder) / f"draft{target.suffix}")
@@ -132,11 +144,22 @@ def write_text(path: AnyPath, text: str) -> None:
 
 
 def write_json(path: AnyPath, value: Any) -> None:
-    """Write a JSON file, whole or not at all. Raises InputError where it cannot be written."""
-    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    """Write a JSON file, whole or not at all; NaN and the infinities, which JSON has not, become null.
+
+    Raises InputError where it cannot be written.
+    """
+    text = json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     with written_file(path) as draft:
         # What of a file's name is no UTF-8 stands in it as \udc80 to \udcff: in JSON, too, that is how it is written.
         draft.write_bytes(text.encode("utf-8", "backslashreplace"))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path: AnyPath, *, remedy: str = "get the file again") -> Any:

@@ -14,6 +14,7 @@ import pytest
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.files import (
     cache_folder,
+    check_target,
     made_once,
     make_folder,
     read_json,
@@ -145,6 +146,24 @@ class TestFile:
         assert json.loads(read[0]) == [1]
         assert (tmp_path / "pipe").is_fifo()
 
+    def test_what_is_open_already_is_written_on(self, tmp_path: Path):
+        """Standard output in a file: what was printed before stays, and what is printed later comes after it."""
+        program = "from flaxformer_edu.files import write_json; print('before'); write_json('/dev/stdout', [1])"
+        with (tmp_path / "out").open("wb") as out:
+            subprocess.run([sys.executable, "-c", program + "; print('after')"], stdout=out, check=True)
+        assert (tmp_path / "out").read_text() == "before\n[\n 1\n]\nafter\n"
+        assert names(tmp_path) == ["out"]
+
+    def test_a_place_can_be_tried_before(self, tmp_path: Path):
+        write_text(tmp_path / "file", "precious")
+        for fine in ("file", "new", "new/below"):
+            check_target(tmp_path / fine)
+        with pytest.raises(InputError, match="is a folder: choose the name of a file"):
+            check_target(tmp_path)
+        with pytest.raises(InputError, match=r"below/it cannot be written .*: a part of its path is a file"):
+            check_target(tmp_path / "file" / "below" / "it")
+        assert names(tmp_path) == ["file"]
+
     def test_a_full_disk(self, tmp_path: Path):
         """The process may write 1,000 bytes in a file, and no more: what a full disk is to a program."""
         program = """if True:
@@ -261,6 +280,12 @@ class TestJson:
         write_json(tmp_path / "value.json", value)
         assert read_json(tmp_path / "value.json") == value
         assert "大" in (tmp_path / "value.json").read_bytes().decode("utf-8")
+
+    def test_numbers_that_json_has_not_are_null(self, tmp_path: Path):
+        inf = float("inf")
+        write_json(tmp_path / "value.json", {"loss": float("nan"), "rows": [(1.0, inf), [-inf]], "name": "NaN"})
+        assert read_json(tmp_path / "value.json") == {"loss": None, "rows": [[1.0, None], [None]], "name": "NaN"}
+        assert "NaN," not in (tmp_path / "value.json").read_text()
 
     @pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe\xff", b"[" * 100_000, b"{'a': 1}"])
     def test_what_is_none_is_named(self, content, tmp_path: Path):

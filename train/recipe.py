@@ -18,13 +18,14 @@ from tyro.conf import arg
 from flaxformer_edu import door
 from flaxformer_edu.data import Batches, Dataset, evaluation_batches
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.files import write_json
+from flaxformer_edu.files import check_target, write_json
 from flaxformer_edu.training import LoopConfig, Optimizer, OptimizerConfig, Task, TrainResult, fit, use_devices
 
 # Options that change nothing about the trained model: a run may be resumed with others.
 FREE_OPTIONS = ("data", "out", "devices", "json", "tensorboard", "beam")
-MAY_BE_ZERO = ("seed", "max_train")  # of the options that are whole numbers
-LARGEST_NUMBER = 2**31 - 1
+# The least and the greatest that numbers may be, where it is not 1 (whole ones) or 0, and LARGEST.
+LIMITS = {"seed": (0, 2**32 - 1), "max_train": (0, 2**31 - 1), "devices": (1, 1024)}
+LARGEST = 2**31 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,17 +54,20 @@ class RecipeConfig:
     """Write the figures to this file too."""
 
     def check(self) -> None:
-        """Raise InputError for a number that no recipe can use."""
+        """Raise InputError for a number that no recipe can use, and for a file that could not be written at the end."""
         for name, value in vars(self).items():
+            option = "--" + name.replace("_", "-")
+            if name in ("json", "save") and value is not None:
+                check_target(value)
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 continue
-            least = 0 if isinstance(value, float) or name in MAY_BE_ZERO else 1
-            if not least <= value <= LARGEST_NUMBER:  # nor is NaN
-                option = "--" + name.replace("_", "-")
-                raise InputError(f"{option} is {value}, expected {least} to {LARGEST_NUMBER:,}")
+            least, most = LIMITS.get(name, (0 if isinstance(value, float) else 1, LARGEST))
+            if not least <= value <= most:  # nor is NaN
+                raise InputError(f"{option} is {value}, expected {least} to {most:,}")
 
     def override(self, preset: Any) -> Any:
         """The preset (a dataclass) with what the command line says otherwise."""
+        self.check()
         given = {name: getattr(self, name) for name in ("epochs", "batch_size", "dtype")}
         if self.learning_rate is not None:
             given["optimizer"] = dataclasses.replace(preset.optimizer, learning_rate=self.learning_rate)

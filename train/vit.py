@@ -59,7 +59,8 @@ def run(config: Config) -> int:
     train, test = source.load(config.data).values()
     _, size, _, channels = train["images"].shape
     model = preset.model(image_size=size, channels=channels)
-    model = replace(model, patch_size=config.patch_size or model.patch_size)
+    if config.patch_size is not None:
+        model = replace(model, patch_size=config.patch_size)
     if config.overfit_one_batch:
         train = test = replace(train, name="one batch", arrays=train.take(np.arange(64)), class_names=())
         model = replace(model, dropout=0.0)

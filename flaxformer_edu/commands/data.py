@@ -10,7 +10,7 @@ from rich.table import Table
 from flaxformer_edu.data.sheet import caption_tiles, dataset_tiles, draw_sheet
 from flaxformer_edu.data.sources import SOURCES, Source, source_named
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.files import write_json
+from flaxformer_edu.files import check_target, write_json
 from flaxformer_edu.locks import locked, wait
 
 
@@ -58,6 +58,9 @@ def show(name: str, out: Path, folder: Path | None = None, split: str = "train",
     """Draw `count` examples, chosen by `seed`, into the file `out`. Raises InputError for data that is not there."""
     if count < 1:
         raise InputError(f"count is {count}, expected 1 or more")
+    if seed < 0:
+        raise InputError(f"seed is {seed}, expected 0 or more")
+    check_target(out)
     source = source_named(name)
     data = source.load(folder)
     splits = ("train", "val") if source.captions else tuple(data)

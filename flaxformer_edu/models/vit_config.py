@@ -40,10 +40,10 @@ class ViTConfig(TransformerConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.image_size % self.patch_size:
+        if self.patch_size < 1 or self.image_size < 1 or self.image_size % self.patch_size:
             raise InputError(
                 f"image_size {self.image_size} is not divisible by patch_size {self.patch_size}: "
-                "choose a patch size that divides it"
+                "choose a patch size above 0 that divides it"
             )
         if not self.class_token and (self.pooling != "mean" or self.distilled):
             wants = "distilled=True" if self.distilled else f"pooling={self.pooling!r}"

@@ -43,7 +43,7 @@ class Optimizer:
     def __post_init__(self):
         if self.name not in get_args(Name):
             raise InputError(f"no optimizer is named {self.name!r}: choose one of {', '.join(get_args(Name))}")
-        if self.learning_rate <= 0:
+        if not 0 < self.learning_rate < float("inf"):  # nor is NaN
             raise InputError(f"learning_rate is {self.learning_rate}, expected a number above 0")
 
     def build(self, steps: int) -> optax.GradientTransformation:

@@ -79,6 +79,10 @@ def test_what_cannot_be_done_is_said(cache: Path, drawn: Path, tmp_path: Path):
         show("digits", tmp_path / "a.txt")
     with pytest.raises(InputError, match=r"count is 0"):
         show("digits", tmp_path / "a.png", count=0)
+    with pytest.raises(InputError, match=r"seed is -1, expected 0 or more"):
+        show("digits", tmp_path / "sheet.png", seed=-1)
+    with pytest.raises(InputError, match=r"is a folder"):
+        show("digits", tmp_path)
     with pytest.raises(InputError, match=r"digits cannot be fetched: it comes with an installed package"):
         fetch("digits")
     with pytest.raises(InputError, match=r"lang_id cannot be fetched: copy it from your course to .*lang_id\.npz"):

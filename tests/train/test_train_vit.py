@@ -11,6 +11,7 @@ import pytest
 
 from flaxformer_edu.data import ArrayDataset, cutmix, load_digits
 from flaxformer_edu.errors import InputError
+from flaxformer_edu.models import ViTConfig
 from flaxformer_edu.runs import open_model, read_rows
 from train import vit
 
@@ -84,6 +85,8 @@ def test_wrong_values():
         vit.run(vit.Config(dataset="digits", epochs=0))
     with pytest.raises(InputError, match="image_size 8 is not divisible by patch_size 3"):
         vit.run(vit.Config(dataset="digits", patch_size=3))
+    with pytest.raises(InputError, match="image_size 8 is not divisible by patch_size 0: choose a patch size above 0"):
+        ViTConfig.digits(patch_size=0)
 
 
 @pytest.mark.no_nnx
