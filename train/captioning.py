@@ -5,6 +5,8 @@ $ python -m train.captioning --out runs/overfit
 $ python -m train.captioning --data coco_captioning --out runs/course --json figures.json
 $ python -m train.captioning --data coco_captioning --preset tuned --bleu --out runs/coco
 $ python -m train.captioning --preset pixels --out runs/pixels
+$ flaxformer-edu data captions my_pictures captions.json --out my_set
+$ python -m train.captioning --data my_set --preset pixels --out runs/mine
 """
 
 import time
@@ -92,9 +94,9 @@ def run(config: Config) -> None:
     preset = config.override(PRESETS[config.preset])
     max_train = preset.max_train if config.max_train is None else config.max_train or None
     folder = config.data or picture_set()
-    data = load_coco(folder, max_train=max_train, seed=config.seed)
-    words, length = data["idx_to_word"], data["train_captions"].shape[1]
     size = preset.image_size
+    data = load_coco(folder, max_train=max_train, seed=config.seed, features=size is None)
+    words, length = data["idx_to_word"], data["train_captions"].shape[1]
     tables: dict[str, dict[str, np.ndarray]] = {"train": {}, "val": {}}
     if size is not None:
         tables = {split: {"images": read_images(folder, data[f"{split}_urls"], size)[0]} for split in tables}

@@ -46,7 +46,7 @@ def caption(
             f"{checkpoint} holds a model that sees features, not pictures: hand in --data FOLDER and --index, "
             "or train one on pixels (python -m train.captioning --preset pixels)"
         )
-    loaded = None if data is None else chosen(data, split, index)
+    loaded = None if data is None else chosen(data, split, index, features=not sees_pixels)
     names = [str(path) for path in pictures] if loaded is None else loaded["urls"]
     words, texts, shown = list(notes["idx_to_word"]), [], []
     if sees_pixels:
@@ -70,11 +70,12 @@ def caption(
     return 0
 
 
-def chosen(folder: Path, split: str, index: tuple[int, ...]) -> dict[str, Any]:
-    """The `urls` and `features` of some pictures of a data folder."""
-    data = load_coco(folder)
+def chosen(folder: Path, split: str, index: tuple[int, ...], *, features: bool) -> dict[str, Any]:
+    """The `urls` of some pictures of a data folder, and their `features` if a model sees those."""
+    data = load_coco(folder, features=features)
     number = len(data[f"{split}_urls"])
     if wrong := [i for i in index if not 0 <= i < number]:
         raise InputError(f"index {wrong[0]} is outside {folder}, whose split {split} has pictures 0 to {number - 1}")
     at = np.array(index)
-    return {"urls": [str(url) for url in data[f"{split}_urls"][at]], "features": data[f"{split}_features"][at]}
+    urls = [str(url) for url in data[f"{split}_urls"][at]]
+    return {"urls": urls, "features": data[f"{split}_features"][at] if features else None}

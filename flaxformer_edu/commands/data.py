@@ -1,4 +1,4 @@
-"""`flaxformer-edu data list | fetch | show`: which data sets there are, getting them, and looking at them."""
+"""`flaxformer-edu data list | fetch | show | captions`: data sets, getting, drawing and making them."""
 
 from functools import partial
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from flaxformer_edu.data.captions.own import write_caption_folder
 from flaxformer_edu.data.sheet import caption_tiles, dataset_tiles, draw_sheet
 from flaxformer_edu.data.sources import SOURCES, Source, source_named
 from flaxformer_edu.errors import InputError
@@ -74,6 +75,20 @@ def show(name: str, out: Path, folder: Path | None = None, split: str = "train",
         tiles = dataset_tiles(data[split], count, random)
     draw_sheet(out, tiles, title=f"{folder.name if folder else name}, {split}")
     Console().print(f"{len(tiles)} examples drawn in {out}", soft_wrap=True, markup=False)
+    return 0
+
+
+def make_captions(pictures: Path, captions: Path, out: Path, val: float, words: int, seed: int) -> int:
+    """Make a captioning folder of one's own pictures, and say what it holds. Raises InputError where it cannot."""
+    made = write_caption_folder(pictures, captions, out, val=val, words=words, seed=seed)
+    Console().print(
+        f"{made.pictures:,} pictures with {made.captions:,} captions are in {out}: {made.vocabulary:,} words, "
+        f"{made.unknown:.1%} of those written are not among them, and no caption is longer than {made.length - 2}\n"
+        f"train on it: python -m train.captioning --data {out} --preset pixels --out runs/mine",
+        soft_wrap=True,
+        markup=False,
+        highlight=False,
+    )
     return 0
 
 

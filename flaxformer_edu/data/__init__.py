@@ -12,6 +12,7 @@ from flaxformer_edu.data.augment import cutmix, random_crop, random_flip
 from flaxformer_edu.data.captions.coco import load_coco
 from flaxformer_edu.data.captions.dataset import CaptionDataset, caption_dataset, decode_captions
 from flaxformer_edu.data.captions.drawn import picture_set, write_pictures
+from flaxformer_edu.data.captions.own import write_caption_folder
 from flaxformer_edu.data.image_sets.cifar10 import CIFAR10_PIXELS
 from flaxformer_edu.data.image_sets.digits import load_digits, stratified_split
 from flaxformer_edu.data.image_sets.loading import load_cifar10, load_mnist
@@ -78,5 +79,6 @@ __all__ = [
     "split_of",
     "stratified_split",
     "thumbnail",
+    "write_caption_folder",
     "write_pictures",
 ]

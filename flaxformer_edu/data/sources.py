@@ -22,7 +22,7 @@ class Source:
     """A data set that has a name.
 
     `place()` is where it is kept (None: inside a Python package), `fetch(place)` puts it there, and `load(place)`
-    reads it: splits as `ArrayDataset`s, or for captions what `load_coco` returns.
+    reads it: splits as `ArrayDataset`s, or for captions what `load_coco` returns without features.
     """
 
     name: str
@@ -58,7 +58,7 @@ SOURCES = {
             examples=4_500,
             megabytes=0,
             place=default_folder,
-            load=lambda folder: load_coco(folder or picture_set()),
+            load=lambda folder: load_coco(folder or picture_set(), features=False),
             fetch=write_pictures,
             captions=True,
         ),
@@ -86,7 +86,7 @@ SOURCES = {
             examples=596_089,
             megabytes=1_000,
             place=lambda: cache_folder() / "coco_captioning",
-            load=lambda folder: load_coco(folder or cache_folder() / "coco_captioning"),
+            load=lambda folder: load_coco(folder or cache_folder() / "coco_captioning", features=False),
             fetch=fetch_coco,
             captions=True,
         ),

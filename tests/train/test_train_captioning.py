@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from flaxformer_edu.data import CaptionDataset
+from flaxformer_edu.data import CaptionDataset, write_caption_folder
 from flaxformer_edu.decode import bleu, references, word_for_word, write_captions
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import ViTCaptioner
@@ -70,6 +71,21 @@ def test_learns_from_pixels(drawn, small, tmp_path):
     model, notes = open_model(tmp_path)
     assert isinstance(model, ViTCaptioner)
     assert notes["idx_to_word"][:2] == ("<NULL>", "<START>")
+
+
+def test_learns_from_ones_own_pictures(small, tmp_path):
+    """From a folder and a JSON file to a model."""
+    (tmp_path / "pictures").mkdir()
+    captions = {}
+    for number, colour in enumerate(("red", "green", "blue", "black") * 3):
+        Image.new("RGB", (40, 30), colour).save(tmp_path / "pictures" / f"{number}.jpg")
+        captions[f"{number}.jpg"] = [f"All is {colour}."]
+    (tmp_path / "captions.json").write_text(json.dumps(captions))
+    write_caption_folder(tmp_path / "pictures", tmp_path / "captions.json", tmp_path / "set", val=0.25)
+    budget = {"batch_size": 9, "epochs": 12, "learning_rate": 5e-3}
+    captioning.run(captioning.Config(data=tmp_path / "set", preset="pixels", **budget, out=tmp_path / "run"))
+    assert losses(tmp_path / "run")[-1] < 0.8 * losses(tmp_path / "run")[0]
+    assert set(open_model(tmp_path / "run")[1]["idx_to_word"][4:]) == {"all", "is", "red", "green", "blue", "black"}
 
 
 @pytest.mark.no_nnx

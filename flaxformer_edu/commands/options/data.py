@@ -68,12 +68,44 @@ def data_show(
     return partial(show, name, out, folder, split, count, seed)
 
 
+def data_captions(
+    pictures: Annotated[Positional[Path], arg(metavar="FOLDER")],
+    captions: Annotated[Positional[Path], arg(metavar="JSON_OR_TSV")],
+    out: Annotated[Path, arg(metavar="FOLDER")],
+    val: float = 0.1,
+    words: int = 5000,
+    seed: int = 0,
+) -> Action:
+    """Make a data set of your own pictures and captions, for train.captioning --preset pixels.
+
+    Captions are JSON, {"file": ["caption", ...]} or COCO's with images and annotations, or a .tsv file with lines of
+    file, tab, caption. Files are named as they lie in the folder of pictures.
+
+    For example:
+    $ flaxformer-edu data captions my_pictures captions.json --out my_set
+    $ flaxformer-edu data show coco --folder my_set --out sheet.png
+    $ python -m train.captioning --data my_set --preset pixels --out runs/mine
+
+    Args:
+        pictures: the folder with the pictures; those without a caption are left out.
+        captions: the captions of each file.
+        out: the folder to make.
+        val: the share of the pictures that is not trained on.
+        words: how many words the model may use, the most frequent ones.
+        seed: which pictures are not trained on.
+    """
+    from flaxformer_edu.commands.data import make_captions
+
+    return partial(make_captions, pictures, captions, out, val, words, seed)
+
+
 def data(
     action: Annotated[Action, subcommand("list", constructor=data_list)]
     | Annotated[Action, subcommand("fetch", constructor=data_fetch)]
-    | Annotated[Action, subcommand("show", constructor=data_show)],
+    | Annotated[Action, subcommand("show", constructor=data_show)]
+    | Annotated[Action, subcommand("captions", constructor=data_captions)],
 ) -> int:
-    """Which data sets there are; get them; look at them.
+    """Which data sets there are; get them; look at them; make one of your own pictures.
 
     For example:
     $ flaxformer-edu data list

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Float, Integer
 
 from flaxformer_edu.data.captions.dataset import SPECIAL_WORDS
 from flaxformer_edu.data.formats.h5 import read_h5
@@ -15,7 +15,12 @@ SPLITS = ("train", "val")
 
 
 def load_coco(
-    folder: str | Path, max_train: int | None = None, pca_features: bool = True, seed: int = 0
+    folder: str | Path,
+    max_train: int | None = None,
+    pca_features: bool = True,
+    seed: int = 0,
+    *,
+    features: bool = True,
 ) -> dict[str, Any]:
     """Everything in the folder under the names of CS231n's `load_coco_data`, checked.
 
@@ -23,6 +28,7 @@ def load_coco(
     `{split}_features` (picture, width) float32, and `{split}_urls` (picture,). Besides, `idx_to_word` (a list) and
     `word_to_idx` (a dict). `pca_features` chooses the features reduced to 512 dimensions. `max_train` keeps that many
     training captions, chosen at random by `seed` and each at most once (the course draws with replacement, unseeded).
+    Without `features` these are neither read nor needed: for models that see the pictures themselves.
 
     Raises `InputError`, naming the file, for whatever is missing, truncated or contradicts the rest.
     """
@@ -32,14 +38,20 @@ def load_coco(
             f"no folder {folder}; unpack CS231n's coco_captioning.zip there, or draw a set with "
             f"`flaxformer-edu data fetch pictures --out {folder}`"
         )
+    if not (folder / "coco2014_captions.h5").is_file():
+        raise InputError(
+            f"no file {folder / 'coco2014_captions.h5'}; unpack CS231n's coco_captioning.zip again, or make a folder "
+            "of your own pictures and captions with `flaxformer-edu data captions`"
+        )
     keys = [f"{split}_{what}" for split in SPLITS for what in ("captions", "image_idxs")]
     data: dict[str, Any] = read_h5(folder / "coco2014_captions.h5", keys)
     data.update(read_vocabulary(folder / "coco2014_vocab.json"))
     for split in SPLITS:
-        features = folder / f"{split}2014_vgg16_fc7{'_pca' if pca_features else ''}.h5"
-        data[f"{split}_features"] = read_h5(features, ["features"])["features"]
         data[f"{split}_urls"] = read_lines(folder / f"{split}2014_urls.txt")
-        check_split(folder, data, split, features)
+        file = folder / f"{split}2014_vgg16_fc7{'_pca' if pca_features else ''}.h5"
+        if features:
+            data[f"{split}_features"] = read_features(file)
+        check_split(folder, data, split, file)
     if max_train is not None:
         if max_train < 1:
             raise InputError(f"max_train is {max_train}, expected 1 or more, or None for all captions")
@@ -71,6 +83,21 @@ def read_vocabulary(path: Path) -> dict[str, Any]:
     return {"idx_to_word": idx_to_word, "word_to_idx": {word: index for index, word in enumerate(idx_to_word)}}
 
 
+def read_features(path: Path) -> Float[np.ndarray, "picture width"]:
+    """The features of a split's pictures, all finite. Raises `InputError` for a file with others, or without any."""
+    if not path.is_file():
+        raise InputError(
+            f"no file {path}; the folder is incomplete, unpack or download it again. Of pictures of your own there are "
+            "no features: train on the pictures (train.captioning --preset pixels)"
+        )
+    features = read_h5(path, ["features"])["features"]
+    if features.ndim != 2 or not np.issubdtype(features.dtype, np.floating) or not features.size:
+        raise InputError(f"{path}: features is {features.dtype}{features.shape}, expected floats (pictures, width)")
+    if not (np.isfinite(features.min()) and np.isfinite(features.max())):  # of one NaN, both are NaN
+        raise InputError(f"{path}: features holds NaN or infinite numbers; the file is damaged, replace it")
+    return features
+
+
 def read_lines(path: Path) -> np.ndarray:
     """The lines of a text file as an array of strings, empty ones left out."""
     try:
@@ -84,7 +111,10 @@ def read_lines(path: Path) -> np.ndarray:
 def check_split(folder: Path, data: dict[str, Any], split: str, features_file: Path) -> None:
     """Raise `InputError` where captions, pictures, features and vocabulary of a split do not fit together."""
     captions, pictures = data[f"{split}_captions"], data[f"{split}_image_idxs"]
-    features, urls = data[f"{split}_features"], data[f"{split}_urls"]
+    urls_file = folder / f"{split}2014_urls.txt"
+    urls = data[f"{split}_urls"]
+    features = data.get(f"{split}_features", urls)
+    pictures_file = features_file if f"{split}_features" in data else urls_file
     vocabulary = len(data["idx_to_word"])
     file = folder / "coco2014_captions.h5"
     integers = np.issubdtype(captions.dtype, np.integer) and np.issubdtype(pictures.dtype, np.integer)
@@ -99,20 +129,14 @@ def check_split(folder: Path, data: dict[str, Any], split: str, features_file: P
             f"coco2014_vocab.json has {vocabulary} words; the two files belong to different data sets"
         )
     check_marks(f"{file}: {split}_captions", captions)
-    if features.ndim != 2 or not np.issubdtype(features.dtype, np.floating):
-        raise InputError(
-            f"{features_file}: features is {features.dtype}{features.shape}, expected floats (pictures, width)"
-        )
-    if not (np.isfinite(features.min()) and np.isfinite(features.max())):  # of one NaN, both are NaN
-        raise InputError(f"{features_file}: features holds NaN or infinite numbers; the file is damaged, replace it")
     if pictures.min() < 0 or pictures.max() >= len(features):
         raise InputError(
-            f"{file}: {split}_image_idxs runs from {pictures.min()} to {pictures.max()}, but {features_file.name} has "
+            f"{file}: {split}_image_idxs runs from {pictures.min()} to {pictures.max()}, but {pictures_file.name} has "
             f"{len(features)} pictures; the two files belong to different data sets"
         )
     if len(urls) != len(features):
         raise InputError(
-            f"{folder / f'{split}2014_urls.txt'} has {len(urls)} lines, but {features_file.name} has "
+            f"{urls_file} has {len(urls)} lines, but {features_file.name} has "
             f"{len(features)} pictures; the two files belong to different data sets"
         )
 

@@ -42,7 +42,9 @@ class CaptionDataset:
 
 def caption_dataset(data: dict[str, Any], split: Literal["train", "val"], **tables: np.ndarray) -> CaptionDataset:
     """One split of what `load_coco` returns; its `features` unless other tables are given, one row per picture each."""
-    pictures = len(data[f"{split}_features"])
+    pictures = len(data.get(f"{split}_features", data.get(f"{split}_urls", ())))
+    if not tables and f"{split}_features" not in data:
+        raise InputError(f"split {split} was read without features: hand in a table, such as images=...")
     for key, table in tables.items():
         if len(table) != pictures:
             raise InputError(f"table {key} has {len(table)} rows, but split {split} has {pictures} pictures")
