@@ -42,6 +42,10 @@ class RecipeConfig:
     """Default: the preset's."""
     learning_rate: float | None = None
     """The highest one of the schedule. Default: the preset's."""
+    evaluate_every: int | None = None
+    """In steps; a checkpoint is written too. Default: the preset's."""
+    save_every: int | None = None
+    """Write checkpoints also in between, every so many steps."""
     seed: int = 0
     """What parameters, batches, dropout and augmentation are drawn from."""
     devices: int = min(2, os.cpu_count() or 1)
@@ -119,16 +123,21 @@ def train(
 ) -> TrainResult:
     """Train the model by `fit`, as the preset and the command line say.
 
-    `optimizer` and `evaluate_every` (in steps) replace what the preset says.
+    `optimizer` and `evaluate_every` (in steps) replace what the preset says; the command line replaces both.
     """
     batches = Batches(data, preset.batch_size, seed=config.seed)
     steps, epoch = preset.steps(data), batches.steps_per_epoch
     if optimizer is None and preset.warmup is not None:
         optimizer = dataclasses.replace(preset.optimizer, warmup_steps=round(preset.warmup * steps))
+    if config.evaluate_every is not None:
+        evaluate_every = config.evaluate_every
+    elif evaluate_every is None:
+        evaluate_every = max(epoch, steps // (preset.evaluations or preset.epochs))
     loop = LoopConfig(
         steps=steps,
         seed=config.seed,
-        evaluate_every=evaluate_every or max(epoch, steps // (preset.evaluations or preset.epochs)),
+        evaluate_every=evaluate_every,
+        save_every=config.save_every,
         steps_per_call=preset.steps_per_call,
         ema_decay=preset.ema_decay,
         best_metric=best_metric,
@@ -137,7 +146,7 @@ def train(
     return fit(
         model,
         task.loss_fn,
-        optimizer or preset.optimizer,
+        optimizer or with_short_warmup(preset.optimizer, steps),
         batches,
         loop,
         evaluate_fn=task.evaluate_fn,
@@ -147,6 +156,19 @@ def train(
         settings=config.settings,
         notes=notes,
     )
+
+
+def with_short_warmup(optimizer: Optimizer, steps: int) -> Optimizer:
+    """The optimizer; where its warm-up is longer than half of a run, as short as a tenth of it, which is said."""
+    if 2 * optimizer.warmup_steps <= steps:
+        return optimizer
+    shorter = max(1, steps // 10)
+    Console(stderr=True).print(
+        f"the run has {steps} steps: its warm-up takes {shorter} of them, not {optimizer.warmup_steps}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return dataclasses.replace(optimizer, warmup_steps=shorter)
 
 
 def compute_dtype(name: str) -> Any:

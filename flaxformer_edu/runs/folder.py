@@ -92,7 +92,10 @@ def register_run(folder: Path, model: dict[str, Any], run: dict[str, Any]) -> No
     found = {name: described_in(folder / name) for name in (MODEL_FILE, RUN_FILE)}
     now = {MODEL_FILE: model, RUN_FILE: run}
     if found[RUN_FILE] is None and (folder / FOLDER).exists():
-        raise InputError(f"{folder} holds a saved model, not a run: choose another folder")
+        raise InputError(
+            f"{folder} holds a saved model, not a run: choose another folder. If it is a run that has lost its "
+            f"{RUN_FILE}, start one with the same settings in another folder, and copy that file from there"
+        )
     if found[RUN_FILE] and "data" in run and "data" not in found[RUN_FILE]:
         say(f"{folder} was begun by an earlier version, without a fingerprint of its data: not compared")
         now[RUN_FILE] = {name: value for name, value in run.items() if name != "data"}
