@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType, TracebackType
 
-from flaxformer_edu.errors import INTERRUPTED, WRONG_INPUT
+from flaxformer_edu.remedies import INTERRUPTED, WRONG_INPUT
 
 PROGRAMS = ("flaxformer_edu", "train", "benchmarks")
 IMPORTING = "<frozen importlib"  # the file of the interpreter's functions that import

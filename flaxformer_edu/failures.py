@@ -3,7 +3,8 @@
 import os
 import sys
 
-from flaxformer_edu.errors import BROKEN_PIPE, REMEDIES, UNFORESEEN, WRONG_INPUT, InputError, remedy
+from flaxformer_edu.errors import InputError
+from flaxformer_edu.remedies import BROKEN_PIPE, REMEDIES, UNFORESEEN, WRONG_INPUT, remedy
 
 # What libraries say in exceptions of their own kinds; what it means.
 SAID_BY_LIBRARIES = {

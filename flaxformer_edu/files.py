@@ -20,7 +20,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
-from flaxformer_edu.errors import InputError, remedy
+from flaxformer_edu.errors import InputError
+from flaxformer_edu.remedies import remedy
 
 AnyPath = str | os.PathLike[str]
 

@@ -7,12 +7,13 @@ Rooms: `image_sets` (digits, MNIST, CIFAR-10), `captions` (COCO, and drawn pictu
 `text` (pairs of texts, and vocabularies), `formats` (files from elsewhere); `sources` lists all sets by name.
 """
 
-from flaxformer_edu.data.arrays import ArrayDataset, Batches, Dataset, Pixels, evaluation_batches, normalise
+from flaxformer_edu.data.arrays import ArrayDataset, Batches, Dataset, Pixels, normalise
 from flaxformer_edu.data.augment import cutmix, random_crop, random_flip
 from flaxformer_edu.data.captions.coco import load_coco
 from flaxformer_edu.data.captions.dataset import CaptionDataset, caption_dataset, decode_captions
 from flaxformer_edu.data.captions.drawn import picture_set, write_pictures
 from flaxformer_edu.data.captions.own import write_caption_folder
+from flaxformer_edu.data.evaluation import evaluation_batches
 from flaxformer_edu.data.image_sets.cifar10 import CIFAR10_PIXELS
 from flaxformer_edu.data.image_sets.digits import load_digits, stratified_split
 from flaxformer_edu.data.image_sets.loading import load_cifar10, load_mnist

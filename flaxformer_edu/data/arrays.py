@@ -1,6 +1,6 @@
 """Data sets held in memory, whole uint8 or integer arrays; and batches of them, a pure function of (seed, step)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -128,17 +128,3 @@ def permutation(length: int, seed: int, epoch: int) -> Integer[np.ndarray, "leng
     """The order of the examples in one epoch, from the generator's raw bits: those NumPy promises never to change."""
     bits = np.random.PCG64(np.random.SeedSequence((seed, epoch))).random_raw(length)
     return np.argsort(bits, kind="stable")
-
-
-def evaluation_batches(dataset: Dataset, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
-    """Every example exactly once, in order, in batches of one shape.
-
-    The last batch is filled up with repeats of the first example; the boolean array `mask` of shape `(batch,)` is
-    False there, so that a sum weighted by it, divided by the number of examples, is an exact mean.
-    """
-    if batch_size < 1:
-        raise InputError(f"batch_size is {batch_size}, expected 1 or more")
-    for start in range(0, len(dataset), batch_size):
-        indexes = np.arange(start, start + batch_size)
-        mask = indexes < len(dataset)
-        yield {**dataset.take(np.where(mask, indexes, 0)), "mask": mask}
