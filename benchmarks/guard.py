@@ -27,6 +27,7 @@ from flax import nnx
 
 from flaxformer_edu.compiler import JAXLIB, VARIABLE, YNNPACK
 from flaxformer_edu.data import ALPHABET, LANGUAGES
+from flaxformer_edu.files import write_json
 from flaxformer_edu.models import (
     CaptioningConfig,
     CaptioningTransformer,
@@ -148,7 +149,7 @@ def main(settings: Settings) -> None:
         print(json.dumps(row))
     if settings.json is not None:
         report = {"jaxlib": JAXLIB, "rounds": settings.rounds, "steps": settings.steps, "rows": rows}
-        settings.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_json(settings.json, report)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from flax import nnx
 
 from flaxformer_edu import compare, plots
 from flaxformer_edu.data import CIFAR10_PIXELS, Batches, caption_dataset, load_cifar10, load_coco
+from flaxformer_edu.files import write_json
 from flaxformer_edu.models import CaptioningConfig, CaptioningTransformer, VisionTransformer, ViTConfig
 from flaxformer_edu.reference import TorchGenerator, torch_weights
 from flaxformer_edu.training import captioning_loss, cross_entropy
@@ -189,9 +190,9 @@ def main(settings: Settings) -> int:
             figures[name] = {"largest": report.largest, "seed": seed, "last_loss": report.theirs[-1]}
     print(json.dumps(figures))
     if settings.json is not None:
-        settings.json.write_text(json.dumps(figures, indent=1) + "\n")
+        write_json(settings.json, figures)
     if settings.out is not None:
-        plots.side_by_side(worst).savefig(settings.out)
+        plots.save_figure(plots.side_by_side(worst), settings.out)
     return 0 if all(report.agrees for report in worst.values()) else 1
 
 

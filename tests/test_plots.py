@@ -106,6 +106,19 @@ def test_position_similarity(tmp_path):
     assert "patches" in texts(plots.position_similarity(vectors))  # five make no square
 
 
+def test_figures_are_written_over_plain_files_alone(tmp_path):
+    figure = plots.confusion_matrix(np.eye(2, dtype=int), ("a", "b"))
+    (tmp_path / "link.png").symlink_to("figure.png")
+    plots.save_figure(figure, tmp_path / "link.png")
+    assert (tmp_path / "link.png").is_symlink()
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(InputError, match=r"folder\.png is a folder: choose the name of a file"):
+        plots.save_figure(figure, tmp_path / "folder.png")
+    with pytest.raises(InputError, match=r"a\.txt does not end in a kind of picture .*: call it a\.png"):
+        plots.save_figure(figure, tmp_path / "a.txt")
+
+
 def test_curves_of_one_run_and_of_several(tmp_path):
     rows = [{"step": i, "loss": 1 / i, "accuracy": None} for i in range(1, 60)] + [{"step": 59, "eval_loss": 0.5}]
     assert {"training", "evaluation", "loss", "step"} <= set(written(plots.training_curves({"": rows}), tmp_path))

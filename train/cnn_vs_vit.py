@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from flax import nnx
 
+from flaxformer_edu import plots
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import ConvNet, ConvNetConfig, VisionTransformer, ViTConfig
 from flaxformer_edu.training import Optimizer, classification
@@ -101,7 +102,7 @@ def draw(curves: dict[str, dict[str, list[float]]], path: Path) -> None:
         axes.set(xlabel=along, ylabel="test accuracy")
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.savefig(path, dpi=120)
+    plots.save_figure(figure, path, dpi=120)
 
 
 if __name__ == "__main__":

@@ -92,10 +92,10 @@ def draw(config: Config, trained: TrainResult, test: ArrayDataset) -> dict[str, 
     probabilities = predict(trained.model, test)
     counts = plots.confusion_counts(labels, probabilities.argmax(axis=1), len(test.class_names))
     if config.out is not None:
-        plots.confusion_matrix(counts, test.class_names).savefig(config.out / "confusion.png")
+        plots.save_figure(plots.confusion_matrix(counts, test.class_names), config.out / "confusion.png")
         if counts.sum() > counts.trace():
             sheet = plots.misclassified(images, labels, probabilities, test.class_names)
-            sheet.savefig(config.out / "misclassified.png")
+            plots.save_figure(sheet, config.out / "misclassified.png")
     return dict(plots.frequent_confusions(counts, test.class_names))
 
 
@@ -124,7 +124,7 @@ def compare(config: Config) -> list[dict[str, Any]]:
         table.add_row(row["positions"], *numbers, listed(row["confusions"]))
     Console().print(table)
     if config.out is not None:
-        plots.training_curves(curves).savefig(config.out / "curves.png")
+        plots.save_figure(plots.training_curves(curves), config.out / "curves.png")
     return results
 
 

@@ -29,6 +29,7 @@ from benchmarks.false_alarms.families import KINDS
 from benchmarks.false_alarms.ports import Port, Size, port
 from benchmarks.false_alarms.sites import Site, Unsuitable
 from flaxformer_edu import compare
+from flaxformer_edu.files import write_text
 
 DEPTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
 SHALLOW = (2, 3, 4, 6)  # where faults are planted: the deeper, the slower, and no harder
@@ -165,7 +166,7 @@ def main(settings: Settings) -> int:
     print(json.dumps(result))
     if settings.json is not None:
         text = json.dumps({**result, "trials": [asdict(trial) for trial in trials]}, indent=2)
-        settings.json.write_text(text + "\n", encoding="utf-8")
+        write_text(settings.json, text + "\n")
     missed = result["faults"] - result["found"]
     return 1 if result["false alarms"] or missed > MISSED * result["faults"] else 0
 

@@ -9,11 +9,9 @@ from rich.table import Table
 
 from flaxformer_edu import plots
 from flaxformer_edu.commands.checkpoint import (
-    check_figure_name,
     open_checkpoint,
     picture_batches,
     read_thumbnails,
-    save_figure,
 )
 from flaxformer_edu.data import load_coco, normalise
 from flaxformer_edu.decode import write_captions
@@ -37,7 +35,7 @@ def caption(
     if bool(pictures) == bool(index) or bool(index) != (data is not None):
         raise InputError("nothing to caption: name image files, or else --data FOLDER and --index with its pictures")
     if out is not None:
-        check_figure_name(out)
+        plots.check_figure_name(out)
     remedy = "which does not write captions: for classes use `flaxformer-edu classify`"
     model, notes = open_checkpoint(checkpoint, (CaptioningTransformer,), ("idx_to_word", "mean", "std"), remedy)
     sees_pixels = isinstance(model, ViTCaptioner)
@@ -64,7 +62,7 @@ def caption(
         table.add_row(row["picture"], row["caption"])
     Console().print(table)
     if out is not None:
-        save_figure(plots.captioned_pictures(shown, texts), out)
+        plots.save_figure(plots.captioned_pictures(shown, texts), out)
     if json is not None:
         write_json(json, rows)
     return 0

@@ -1,8 +1,8 @@
-"""What `flaxformer-edu caption`, `classify` and `explain` have in common: a checkpoint, pictures, figures."""
+"""What `flaxformer-edu caption`, `classify` and `explain` have in common: a checkpoint, pictures."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,11 +11,7 @@ from jaxtyping import Float, UInt8
 
 from flaxformer_edu.data import PictureReader, resize_image, thumbnail
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.files import written_file
 from flaxformer_edu.runs import open_model
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Picture = UInt8[np.ndarray, "height width 3"]
 Squares = UInt8[np.ndarray, "batch size size channel"]
@@ -88,16 +84,3 @@ def model_square(picture: Picture, size: int, channels: int) -> UInt8[np.ndarray
     """The middle square of a picture, as the model saw its training pictures; in grey where it has one channel."""
     square = resize_image(picture, size)
     return np.rint(square @ (0.299, 0.587, 0.114)).astype(np.uint8)[..., None] if channels == 1 else square
-
-
-def save_figure(figure: "Figure", path: Path) -> None:
-    """Write the figure, of the kind that the path ends in, whole or not at all."""
-    check_figure_name(path)
-    with written_file(path) as draft:
-        figure.savefig(draft)
-
-
-def check_figure_name(path: Path) -> None:
-    """Raise InputError unless the path ends in a kind of picture that can be written."""
-    if path.suffix.lower() not in (".png", ".pdf", ".svg", ".jpg", ".jpeg"):
-        raise InputError(f"{path} does not end in a kind of picture that can be written: call it {path.stem}.png")

@@ -9,11 +9,9 @@ from rich.table import Table
 
 from flaxformer_edu import plots
 from flaxformer_edu.commands.checkpoint import (
-    check_figure_name,
     check_probabilities,
     open_checkpoint,
     picture_batches,
-    save_figure,
 )
 from flaxformer_edu.data import normalise
 from flaxformer_edu.errors import InputError
@@ -34,7 +32,7 @@ def classify(
     if not pictures:
         raise InputError("no picture is given: name at least one image file")
     if out is not None:
-        check_figure_name(out)
+        plots.check_figure_name(out)
     remedy = "which does not classify pictures: for captions use `flaxformer-edu caption`"
     model, notes = open_checkpoint(checkpoint, (VisionTransformer,), ("class_names", "mean", "std"), remedy)
     parts, shown = [], []
@@ -52,7 +50,7 @@ def classify(
     Console().print(table(rows))
     if out is not None:
         titles = ["{class} ({probability:.2f})".format(**row["classes"][0]) for row in rows]
-        save_figure(plots.captioned_pictures(shown, titles), out)
+        plots.save_figure(plots.captioned_pictures(shown, titles), out)
     if json is not None:
         write_json(json, rows)
     return 0

@@ -80,7 +80,7 @@ def overfit_captions(out: Path, console: Console) -> list[Result]:
         LoopConfig(steps=100 * batches.steps_per_epoch),
         console=console,
     )
-    plots.training_curves({"": trained.rows}).savefig(out / "captioning_curves.png")
+    plots.save_figure(plots.training_curves({"": trained.rows}), out / "captioning_curves.png")
 
     words, features = data["idx_to_word"], data["train_features"]
     texts = write_captions(trained.model, features[train.image_idxs], words)
@@ -89,7 +89,7 @@ def overfit_captions(out: Path, console: Console) -> list[Result]:
         unseen = [reader.read(url) for url in data["val_urls"][:3]]
     guesses = write_captions(trained.model, data["val_features"][:3], words)
     titles = [f"seen: {text}" for text in texts[:3]] + [f"unseen: {text}" for text in guesses]
-    plots.captioned_pictures([*seen, *unseen], titles).savefig(out / "captions.png")
+    plots.save_figure(plots.captioned_pictures([*seen, *unseen], titles), out / "captions.png")
 
     exact = sum(ours == theirs for ours, theirs in zip(texts, references(data, train), strict=True))
     loss = trained.rows[-1]["loss"]
@@ -119,13 +119,14 @@ def learn_digits(out: Path, console: Console) -> list[Result]:
     """A ViT on 1,438 handwritten digits, tested on the 359 others; and where it looks."""
     digits = load_digits()
     trained = train_digits(digits["train"], digits["test"], console, batch_size=32, epochs=30)
-    plots.training_curves({"": trained.rows}).savefig(out / "digits_curves.png")
+    plots.save_figure(plots.training_curves({"": trained.rows}), out / "digits_curves.png")
 
     images = digits["test"]["images"][:4]
     normalised = digits["test"].pixels.normalise(images)
     predicted = trained.model(normalised).argmax(-1)
     titles = [f"a {digit}?" for digit in predicted]
-    plots.attention_received(images, trained.model.attention_maps(normalised), titles).savefig(out / "attention.png")
+    attended = plots.attention_received(images, trained.model.attention_maps(normalised), titles)
+    plots.save_figure(attended, out / "attention.png")
     accuracy = trained.rows[-1]["eval_accuracy"]
     return [Result("ViT's accuracy on held-out digits", f"{accuracy:.4f}", "at least 0.97", accuracy >= 0.97)]
 

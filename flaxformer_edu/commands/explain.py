@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, UInt8
 from rich.console import Console
 
 from flaxformer_edu import plots
-from flaxformer_edu.commands.checkpoint import check_notes, open_checkpoint, picture_batches, save_figure
+from flaxformer_edu.commands.checkpoint import check_notes, open_checkpoint, picture_batches
 from flaxformer_edu.data import normalise
 from flaxformer_edu.decode import write_captions
 from flaxformer_edu.errors import InputError
@@ -63,7 +63,7 @@ def explain(
     console = Console(soft_wrap=True, highlight=False)
     console.print(answer, markup=False)
     for name, figure in figures.items():
-        save_figure(figure, out / f"{name}.{kind}")
+        plots.save_figure(figure, out / f"{name}.{kind}")
         console.print(f"wrote {out / name}.{kind}", markup=False)
     return 0
 

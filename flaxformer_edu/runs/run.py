@@ -59,7 +59,7 @@ class Run:
                 f"{error}; {left}. Lower the learning rate, lengthen its warm-up or set clip_norm, and start afresh"
             ) from None
         if kind is None and self.folder is not None:
-            plots.training_curves({"": self.rows}).savefig(self.folder / CURVES_FILE)
+            plots.save_figure(plots.training_curves({"": self.rows}), self.folder / CURVES_FILE)
 
     @property
     def rows(self) -> list[Row]:
