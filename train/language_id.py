@@ -83,7 +83,7 @@ def run(config: Config) -> None:
         f"{split}_accuracy": float(np.trace(table) / table.sum()) for split, table in counts.items()
     }
     figures |= {"steps": preset.steps(words["train"]), "seconds": seconds}
-    Console().print(confusion_table(counts["test"], languages))
+    Console(markup=False).print(confusion_table(counts["test"], languages))
     recipe.report(f"Language of a word, {config.preset}", figures, config.json)
     if config.save:
         write(config.save, to_torch(trained.model, layout="cs188"))

@@ -181,7 +181,7 @@ def report(title: str, figures: Mapping[str, Any], file: Path | None) -> None:
     table = Table(title=title, show_header=False)
     for name, value in figures.items():
         table.add_row(name.replace("_", " "), f"{value:.4f}" if isinstance(value, float) else str(value))
-    Console().print(table)
+    Console(markup=False).print(table)
     if file is not None:
         write_json(file, dict(figures))
 

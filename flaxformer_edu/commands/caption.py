@@ -60,7 +60,7 @@ def caption(
     table = Table("picture", "caption")
     for row in rows:
         table.add_row(row["picture"], row["caption"])
-    Console().print(table)
+    Console(markup=False).print(table)
     if out is not None:
         plots.save_figure(plots.captioned_pictures(shown, texts), out)
     if json is not None:

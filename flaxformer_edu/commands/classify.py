@@ -47,7 +47,7 @@ def classify(
         best = np.argsort(-row)[:SHOWN_CLASSES]
         classes = [{"class": notes["class_names"][i], "probability": float(row[i])} for i in best]
         rows.append({"picture": str(path), "classes": classes})
-    Console().print(table(rows))
+    Console(markup=False).print(table(rows))
     if out is not None:
         titles = ["{class} ({probability:.2f})".format(**row["classes"][0]) for row in rows]
         plots.save_figure(plots.captioned_pictures(shown, titles), out)

@@ -75,7 +75,7 @@ def _record(
     twin = build_torch(torch_model, theirs, float64=float64)
     run = comparison.record(record, twin, [read_array(path) for path in inputs], gradients=gradients)
     kinds = "outputs and gradients" if gradients else "outputs"
-    Console().print(f"{record}: {kinds} of {len(run.calls)} layers", highlight=False, soft_wrap=True)
+    Console(markup=False).print(f"{record}: {kinds} of {len(run.calls)} layers", highlight=False, soft_wrap=True)
 
 
 def _open_theirs(
@@ -125,14 +125,14 @@ def build_torch(spec: str, weights: Path, *, float64: bool = False) -> Any:
 def read_array(path: Path) -> np.ndarray:
     """The array in a .npy file."""
     try:
-        array = np.load(path, allow_pickle=False)
+        array = np.load(path, allow_pickle=False, mmap_mode="r")  # which believes no header that promises more
     except FileNotFoundError:
         raise InputError(f"no file {path}: --input is a .npy file, as numpy.save writes it") from None
-    except (ValueError, OSError, EOFError) as error:
+    except Exception as error:  # there is no end to the ways in which a damaged header can fail
         raise InputError(f"{path} is no .npy file ({error!s:.100}): write it with numpy.save") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
         raise InputError(f"{path} holds no single array of numbers: write one array a file with numpy.save")
-    return array
+    return np.array(array)
 
 
 def as_float64(model: nnx.Module) -> nnx.Module:

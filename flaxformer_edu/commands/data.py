@@ -24,7 +24,7 @@ def list_sources(json: Path | None = None) -> int:
     for row in rows:
         where = row["place"] if row["ready"] else row["remedy"]
         table.add_row(row["name"], row["summary"], f"{row['examples']:,}", f"{row['megabytes']:,.0f}", where)
-    Console().print(table)
+    Console(markup=False).print(table)
     if json is not None:
         write_json(json, rows)
     return 0

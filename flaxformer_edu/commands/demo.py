@@ -51,7 +51,7 @@ def run(out: Path) -> int:
         results += part(out, console)
     console.rule("Summary")
     console.print(summary(results))
-    console.print(f"pictures in {out}: " + ", ".join(sorted(path.name for path in out.glob("*.png"))))
+    console.print(f"pictures in {out}: " + ", ".join(sorted(path.name for path in out.glob("*.png"))), markup=False)
     return 0 if all(result.ok for result in results) else 1
 
 

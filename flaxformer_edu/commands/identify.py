@@ -130,9 +130,9 @@ def print_table(words: Sequence[str], languages: Sequence[str], probabilities: F
 
     table = Table("word", "language")
     for language in languages:
-        table.add_column(language, justify="right")
+        table.add_column(Text(language), justify="right")
     for word, row in zip(words, probabilities, strict=True):
         best = int(row.argmax())
         figures = [Text(f"{p:.3f}", style="bold green" if i == best else "") for i, p in enumerate(row)]
-        table.add_row(Text(word), languages[best], *figures)
+        table.add_row(Text(word), Text(languages[best]), *figures)
     Console().print(table)

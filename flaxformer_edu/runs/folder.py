@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.files import read_json, write_json
+from flaxformer_edu.files import read_json_object, write_json
 from flaxformer_edu.locks import locked
 from flaxformer_edu.models.abstract import abstract, split_model
 from flaxformer_edu.runs.checkpoints import FOLDER, Checkpoints, say
@@ -111,4 +111,4 @@ def register_run(folder: Path, model: dict[str, Any], run: dict[str, Any]) -> No
 
 def described_in(path: Path) -> Any:
     """What the file says, under today's names; None where there is no such file."""
-    return up_to_date(read_json(path, remedy="delete the folder and start afresh")) if path.exists() else None
+    return up_to_date(read_json_object(path, remedy="delete the folder and start afresh")) if path.exists() else None
