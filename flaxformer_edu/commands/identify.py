@@ -38,7 +38,8 @@ def identify(
             }
             for word, row in zip(words, probabilities, strict=True)
         ]
-        print(jsonlib.dumps(rows, indent=2, ensure_ascii=False))
+        plain = not (sys.stdout.encoding or "").lower().startswith("utf")  # JSON has escapes of its own
+        print(jsonlib.dumps(rows, indent=2, ensure_ascii=plain))
     else:
         print_table(words, languages, probabilities)
     return 0

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -31,6 +32,14 @@ def test_the_bundled_model_is_small_and_good(network):
     assert BUNDLED_MODEL.stat().st_size <= 700_000
     test = load_words()["test"]
     assert (network(test["words"]).argmax(-1) == test["labels"]).mean() >= 0.93
+
+
+def test_json_where_the_output_takes_ascii_alone(monkeypatch):
+    printed = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(printed, encoding="ascii", errors="backslashreplace"))
+    assert identify(("hyvää",), json=True) == 0
+    sys.stdout.flush()
+    assert json.loads(printed.getvalue())[0]["word"] == "hyvää"
 
 
 def test_table(capsys, monkeypatch):
