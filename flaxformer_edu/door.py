@@ -118,7 +118,8 @@ def _on_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
     """In place of going on after a Ctrl-C that hit where no exception can pass, such as a destructor."""
     if isinstance(unraisable.exc_value, KeyboardInterrupt):
         leave("interrupted", INTERRUPTED)
-    sys.__unraisablehook__(unraisable)
+    if unraisable.object is not None:  # tensorstore's threads, on a full disk: the main one says what went wrong
+        sys.__unraisablehook__(unraisable)
 
 
 def _open_streams() -> None:

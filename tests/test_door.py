@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -108,6 +109,13 @@ class TestUnforeseen:
         status, line = through(capsys, raising(ZeroDivisionError()))
         assert status == 70
         assert re.fullmatch(r"error: ZeroDivisionError \(a fault .*test_door\.py, line \d+; no report .*\)\n", line)
+
+
+def test_what_threads_of_libraries_cannot_deliver_is_not_printed(capsys):
+    """Without an object it has no header either: bare tracebacks, by the dozen where a disk is full."""
+    nobody = SimpleNamespace(exc_value=RuntimeError("Event loop is closed"), object=None)
+    door._on_unraisable(nobody)
+    assert capsys.readouterr().err == ""
 
 
 class TestCtrlC:
