@@ -6,7 +6,8 @@ cause, and the line for it, is in `failures.py`. Imports here are light: until t
 starts, Ctrl-C is a traceback.
 """
 
-import _signal as signal  # the same functions: `signal` imports enum, which takes as long as all that is imported here
+# The same functions; `signal` itself imports enum, which takes as long as all that is imported here.
+import _signal as signal  # pyright: ignore[reportMissingImports]
 import atexit
 import os
 import sys
