@@ -31,7 +31,13 @@ def say(text: str) -> None:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Orbax logs a warning for every folder that it only reads, and for every array that has a file of its own."""
+    """Whether a line of Orbax's log tells something.
+
+    It warns of every folder that it only reads, and of every array that has a file of its own. Where saving fails, each
+    of its threads logs the traceback of what it then raises, which is seen anyway.
+    """
+    if record.exc_info and record.exc_info[0] is not None:
+        return False
     return not any(text in record.getMessage() for text in ("is read only", "Skipping merge of OCDBT"))
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import shutil
 from pathlib import Path
 
@@ -256,3 +257,15 @@ def test_a_changed_row_of_metrics_is_named_when_the_run_is_resumed(finished, tmp
     (folder / "metrics.jsonl").unlink()
     train(folder, console=Console(file=text, width=500))
     assert "metrics.jsonl is not there: the metrics up to step 14 are lost" in text.getvalue()
+
+
+def test_tracebacks_that_orbax_logs_are_not_printed(tmp_path, caplog):
+    """On a full disk each of its threads logs one, before the exception is raised that says so."""
+    log = logging.getLogger("absl")
+    with Checkpoints(tmp_path):
+        try:
+            raise OSError("No space left on device")
+        except OSError:
+            log.exception("a thread failed")
+        log.warning("something else")
+    assert [record.getMessage() for record in caplog.records] == ["something else"]
