@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-all test-jax notebooks notebooks-check check clean
+.PHONY: help demo test test-all test-faults test-jax notebooks notebooks-check check clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/'
@@ -46,6 +46,9 @@ test: .venv/.test   ## install with PyTorch, then run the suite: whole, and in F
 
 test-all: .venv/.test   ## the suite with the long forms of its tests, all of it in both modes
 	@$(call SUITE,slow or not slow,slow or not slow)
+
+test-faults: .venv/.test   ## kills, damage and full disks by the hundred, with a table of what became of them
+	$(BIN)/python -m pytest -p no:cacheprovider -m 'slow or not slow' tests/faults tests/training/test_kill.py
 
 # Another jax in an environment of its own, without PyTorch, which may have no build for that Python: the files of tests
 # that import it, or its twins, stay out. pyenv's `python3.13` answers only where that version is switched on.
