@@ -35,9 +35,9 @@ from pathlib import Path
 from flaxformer_edu.locks import locked, wait
 with locked(Path(sys.argv[1]), wait):
     if os.fork() == 0:
+        print("forked", flush=True)
         sys.stdin.read()
         os._exit(0)
-    print("forked", flush=True)
     sys.stdin.read()
 """
 FETCH = "from flaxformer_edu.commands.data import fetch; fetch('pictures')"
