@@ -42,7 +42,7 @@ SUITE = trap 'exit 130' INT TERM; \
 	exit $$((graph | tree))
 
 test: .venv/.test   ## install with PyTorch, then run the suite: whole, and in Flax NNX's second mode what touches it
-	@$(call SUITE,not slow,not slow and not no_nnx)
+	@$(call SUITE,not slow,not slow and not no_nnx and not one_mode)
 
 test-all: .venv/.test   ## the suite with the long forms of its tests, all of it in both modes
 	@$(call SUITE,slow or not slow,slow or not slow)

@@ -16,7 +16,7 @@ from benchmarks.false_alarms.families import KINDS
 from benchmarks.false_alarms.ports import Size, port
 from flaxformer_edu import compare, convert
 
-pytestmark = pytest.mark.usefixtures("unchecked")
+pytestmark = [pytest.mark.usefixtures("unchecked"), pytest.mark.one_mode]
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SIZE = Size(depth=2, width=16, heads=4, hidden=32)
 

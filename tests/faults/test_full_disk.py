@@ -38,6 +38,7 @@ def run(context, folder: Path, cache: Path) -> int | None:
     return process.exitcode
 
 
+@pytest.mark.one_mode
 @pytest.mark.parametrize("trials", [1, pytest.param(200, marks=pytest.mark.slow)])
 def test_a_run_goes_on_where_there_is_room_again(disk, trials, tmp_path, outcomes):
     context = multiprocessing.get_context("forkserver")

@@ -64,6 +64,7 @@ def test_the_model_is_the_packages():
     np.testing.assert_allclose(ours(images), page(images), rtol=0, atol=1e-12)
 
 
+@pytest.mark.one_mode
 def test_it_learns_to_read(capsys):
     tiny.main()
     accuracy = re.search(r"accuracy on held-out digits: (\S+)", capsys.readouterr().out)
