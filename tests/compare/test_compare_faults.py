@@ -10,7 +10,8 @@ from torch import nn
 from flaxformer_edu.layers import Rotary
 from tests.twins import torch_twins
 
-pytestmark = [pytest.mark.usefixtures("float64", "unchecked"), pytest.mark.one_mode]  # unchecked: the many runs are faster
+# unchecked: the many runs are faster
+pytestmark = [pytest.mark.usefixtures("float64", "unchecked"), pytest.mark.one_mode]
 
 
 def attention_fault(fault):

@@ -34,7 +34,8 @@ from flaxformer_edu.layers import MultiHeadAttention, Rotary, causal_mask
 from flaxformer_edu.models import VisionTransformer, ViTConfig
 from tests.twins.tile_twin import TileViT
 
-pytestmark = [pytest.mark.usefixtures("float64", "unchecked"), pytest.mark.one_mode]  # unchecked: the many runs are faster
+# unchecked: the many runs are faster
+pytestmark = [pytest.mark.usefixtures("float64", "unchecked"), pytest.mark.one_mode]
 
 
 def check(report, layer, cause, words):
