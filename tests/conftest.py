@@ -36,6 +36,14 @@ hypothesis.settings.register_profile("suite", derandomize=True, database=None, d
 hypothesis.settings.load_profile("suite")
 
 
+# Files whose tests take long go first, so that at the end no process is left alone with one.
+LONG = ("compiler", "train", "training", "faults", "compare")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONG.index(room) if (room := item.path.parent.name) in LONG else len(LONG))
+
+
 @pytest.fixture(autouse=True)
 def _no_nnx(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A test marked `no_nnx`, which the second mode's run leaves out, fails where it builds an nnx variable."""

@@ -17,6 +17,8 @@ from flaxformer_edu.models import ViTCaptioner
 from flaxformer_edu.runs import open_model, read_rows
 from train import captioning
 
+pytestmark = pytest.mark.one_mode
+
 
 def losses(folder):
     return [row["loss"] for row in read_rows(folder / "metrics.jsonl")[0] if "loss" in row]

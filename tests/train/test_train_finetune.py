@@ -12,6 +12,8 @@ from flaxformer_edu.models import VisionTransformer, ViTConfig
 from flaxformer_edu.runs import open_model, save_model
 from train import cnn_vs_vit, finetune
 
+pytestmark = pytest.mark.one_mode
+
 TINY = {"dataset": "digits", "epochs": 3, "batch_size": 64}
 SMALL = {"image_size": 8, "patch_size": 2, "width": 16, "layers": 2, "heads": 2, "hidden": 32, "final_norm": "tokens"}
 

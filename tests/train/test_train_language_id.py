@@ -14,6 +14,8 @@ from flaxformer_edu.runs import read_rows
 from tests.twins.course_twins import LanguageIDModel
 from train import language_id
 
+pytestmark = pytest.mark.one_mode
+
 
 @pytest.fixture
 def few(monkeypatch):

@@ -14,6 +14,8 @@ from flaxformer_edu.models import ViTConfig
 from flaxformer_edu.runs import open_model, read_rows
 from train import mnist_vit
 
+pytestmark = pytest.mark.one_mode
+
 
 def enlarged(dataset: ArrayDataset, count: int) -> ArrayDataset:
     """scikit-learn's digits, 8 x 8, in the middle of MNIST's 28 x 28."""

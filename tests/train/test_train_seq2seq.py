@@ -11,6 +11,8 @@ from flaxformer_edu.errors import InputError
 from flaxformer_edu.runs import open_model, read_rows
 from train import seq2seq
 
+pytestmark = pytest.mark.one_mode
+
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
