@@ -11,7 +11,7 @@ from flaxformer_edu.layers import Rotary
 from tests.twins import torch_twins
 
 # unchecked: the many runs are faster
-pytestmark = [pytest.mark.usefixtures("float64", "unchecked"), pytest.mark.one_mode]
+pytestmark = pytest.mark.usefixtures("float64", "unchecked")
 
 
 def attention_fault(fault):

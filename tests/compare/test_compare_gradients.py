@@ -22,7 +22,7 @@ from flaxformer_edu.compare.sides.their_gradients import default_loss as torch_d
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import CaptioningTransformer
 
-pytestmark = [pytest.mark.usefixtures("unchecked"), pytest.mark.one_mode]
+pytestmark = pytest.mark.usefixtures("unchecked")
 ADAMW = optax.adamw(1e-3, weight_decay=1e-2), partial(torch.optim.AdamW, lr=1e-3)
 LABELS = np.array([0, 3, 1])
 CROSS_ENTROPY = (

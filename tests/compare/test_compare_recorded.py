@@ -21,7 +21,7 @@ from flaxformer_edu.models import VisionTransformer, ViTConfig
 from flaxformer_edu.runs import save_model
 from tests.twins import torch_twins
 
-pytestmark = [pytest.mark.usefixtures("unchecked"), pytest.mark.one_mode]
+pytestmark = pytest.mark.usefixtures("unchecked")
 SGD = partial(torch.optim.SGD, lr=0.1)
 FACTORY = """
 from tests.twins.torch_twins import VisionTransformer

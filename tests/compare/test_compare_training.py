@@ -27,8 +27,6 @@ from flaxformer_edu.reference import TorchGenerator
 from flaxformer_edu.training import captioning_loss, cross_entropy
 from tests.twins import torch_twins, vit_twins
 
-pytestmark = pytest.mark.one_mode
-
 SIZES = {"image_size": 12, "patch_size": 4, "width": 16, "layers": 1, "heads": 2, "hidden": 24, "classes": 5}
 TOLERANCES = {"float64": 1e-10, "float32": 1e-3}
 adam = {"optimizer": optax.adam(1e-3), "torch_optimizer": lambda p: torch.optim.Adam(p, lr=1e-3)}
