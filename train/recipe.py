@@ -71,6 +71,7 @@ class RecipeConfig:
 
     def override(self, preset: Any) -> Any:
         """The preset (a dataclass) with what the command line says otherwise."""
+        self.check()  # recipes called from Python, without main(), come this way
         given = {name: getattr(self, name) for name in ("epochs", "batch_size", "dtype")}
         if self.learning_rate is not None:
             given["optimizer"] = dataclasses.replace(preset.optimizer, learning_rate=self.learning_rate)
