@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from flax import nnx
@@ -12,8 +13,8 @@ from flaxformer_edu.compare.causes import CAUSES
 from flaxformer_edu.compare.causes.trial import Case, Diagnosis, Trial
 from flaxformer_edu.compare.pairing import Pair
 from flaxformer_edu.compare.rows import Row
+from flaxformer_edu.compare.sides.ours import modules
 from flaxformer_edu.compare.sides.records import Recording, is_within
-from flaxformer_edu.convert.rules import parameter_name
 from flaxformer_edu.layers import Block, MultiHeadAttention
 
 VANISHED = 0.25  # of a difference: at most that is left of it where it has vanished
@@ -37,7 +38,7 @@ class CauseSearch:
         may agree instead: where theirs gives the query to the key's projection, the projections cannot.
         """
         attentions = [
-            path for path, module in around(self.pair.ours, first.layer) if isinstance(module, MultiHeadAttention)
+            path for path, module in around(self._modules, first.layer) if isinstance(module, MultiHeadAttention)
         ]
         tried: set[tuple[str, tuple[str, ...]]] = set()
         for cause, trial, scope in self._trials(first):
@@ -52,12 +53,19 @@ class CauseSearch:
 
     def _trials(self, first: Row) -> Iterator[tuple[str, Trial, str]]:
         """Other weights explain whatever a swap or a transposition does: they are the last to be tried."""
-        parts = [*scopes(self.pair.ours, first.layer), *(() if first.input_agrees else self._before(first.layer))]
+        parts = [*scopes(self._modules, first.layer), *(() if first.input_agrees else self._before(first.layer))]
         last = [("other_weights", scope) for scope in parts]
         usual = [(cause, scope) for scope in parts for cause in CAUSES if cause != last[0][0]]
         for cause, scope in [*usual, *((cause, "") for cause in EARLIER), *last]:
-            for trial in CAUSES[cause](Case(self.pair.ours, scope, self.parameters)):
+            for trial in CAUSES[cause](self._case(scope)):
                 yield cause, trial, scope
+
+    def _case(self, scope: str) -> Case:
+        return Case(self.pair.ours, self._modules, scope, self.parameters)
+
+    @cached_property
+    def _modules(self) -> dict[str, Any]:
+        return modules(self.pair.ours)
 
     def _before(self, layer: str) -> list[str]:
         """The modules of ours between a row and the one before it, which no module of theirs corresponds to."""
@@ -87,7 +95,7 @@ class CauseSearch:
         agrees = "the output differs by no more than rounding explains" if trial.slack else "the output agrees"
         if self._heals(trial):
             return f"with that changed, {agrees}"
-        everywhere = CAUSES[cause](Case(self.pair.ours, "", self.parameters))
+        everywhere = CAUSES[cause](self._case(""))
         if any(other.explanation == trial.explanation and self._heals(other) for other in everywhere):
             return f"with that changed in the whole model, {agrees}"
         return "the output still differs then: there is another cause behind it"
@@ -107,15 +115,14 @@ def _vanishes(before: Row, after: Row, slack: float) -> bool:
     return after.max_rel <= min(VANISHED * before.max_rel, max(after.tolerance, slack))
 
 
-def scopes(model: nnx.Module, layer: str) -> list[str]:
+def scopes(modules: Mapping[str, Any], layer: str) -> list[str]:
     """The layer and the modules around it, up to its block; without one, up to the whole model."""
-    inward = around(model, layer)
+    inward = around(modules, layer)
     block = next((i for i, (_, module) in enumerate(inward) if isinstance(module, Block)), None)
     return [*(path for path, _ in reversed(inward[block:])), *([""] if block is None else [])]
 
 
-def around(model: nnx.Module, layer: str) -> list[tuple[str, nnx.Module]]:
+def around(modules: Mapping[str, Any], layer: str) -> list[tuple[str, Any]]:
     """The modules that hold a layer, from the outside in, and the layer itself; not the whole model."""
-    modules = {parameter_name(path): module for path, module in nnx.iter_modules(model)}
     paths = [path for path in sorted(modules, key=len) if path and is_within(layer, path)]
     return [(path, modules[path]) for path in paths if not isinstance(modules[path], nnx.List)]

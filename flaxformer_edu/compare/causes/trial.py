@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, reduce
 from typing import Any, TypeVar
 
 import numpy as np
@@ -10,24 +10,23 @@ from flax import nnx
 
 from flaxformer_edu.compare.sides.ours import Edits
 from flaxformer_edu.compare.sides.records import is_within
-from flaxformer_edu.convert.rules import parameter_name
 
 Kind = TypeVar("Kind", bound=nnx.Module)
 
 
 @dataclass(frozen=True)
 class Case:
-    """Our model, the part of it (by path) in which a cause is looked for, and their parameters under our names."""
+    """Our model and its modules by path, the one in which a cause is looked for, and their parameters by our names."""
 
     model: nnx.Module
+    modules: Mapping[str, Any]
     scope: str
     parameters: Mapping[str, np.ndarray]
 
-    def find(self, kind: type[Kind], model: nnx.Module | None = None) -> dict[str, Kind]:
-        """The modules of a kind in the scope, by path: those of our model, or of a copy of it."""
-        modules = nnx.iter_modules(self.model if model is None else model)
-        named = ((parameter_name(path), module) for path, module in modules)
-        return {path: module for path, module in named if isinstance(module, kind) and is_within(path, self.scope)}
+    def find(self, kind: type[Kind]) -> dict[str, Kind]:
+        """The modules of a kind in the scope, by path."""
+        modules = self.modules.items()
+        return {path: module for path, module in modules if isinstance(module, kind) and is_within(path, self.scope)}
 
     def trial(
         self,
@@ -37,17 +36,23 @@ class Case:
         only: Callable[[Kind], bool] = lambda _: True,
     ) -> Iterator["Trial"]:
         """With each module of a kind in the scope changed, `only` saying which; nothing where there is none."""
-        copy = nnx.clone(self.model)
-        modules = {path: module for path, module in self.find(kind, copy).items() if only(module)}
-        for module in modules.values():
-            change(module)
-        if modules:
-            yield Trial(explanation, tuple(modules), copy)
+        where = tuple(path for path, module in self.find(kind).items() if only(module))
+        if where:
+            copy = nnx.clone(self.model)
+            for path in where:
+                change(module_at(copy, path))
+            yield Trial(explanation, where, copy)
 
     def setting(self, explanation: str, kind: type[nnx.Module], attribute: str, value: Any) -> Iterator["Trial"]:
         """With another value for an attribute of each module of a kind that has a different one."""
         different = partial(_has_other, attribute=attribute, value=value)
         yield from self.trial(explanation, kind, lambda module: setattr(module, attribute, value), different)
+
+
+def module_at(model: Any, path: str) -> Any:
+    """The module of this path, such as "encoder.blocks.0.mlp", in a model; the model itself where it is empty."""
+    parts = path.split(".") if path else []
+    return reduce(lambda module, part: module[int(part)] if part.isdigit() else getattr(module, part), parts, model)
 
 
 def _has_other(module: nnx.Module, attribute: str, value: Any) -> bool:

@@ -4,6 +4,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -55,26 +56,39 @@ def run(model: nnx.Module, inputs: Sequence[Any], see: Observer, edits: Edits | 
 
     While the model runs, the layers' classes are changed: keep other threads from using them.
     """
-    modules = list(nnx.iter_modules(model))
-    paths = {id(module): parameter_name(path) for path, module in modules}
-    edits, running = edits or {}, set[str]()
+    layers = modules(model)
+    watch = _Watch({id(layer): path for path, layer in layers.items()}, see, edits or {})
+    with _calls_replaced({type(layer) for layer in layers.values() if callable(layer)}, watch):
+        return model(*as_inputs(model, inputs))  # pyright: ignore[reportCallIssue]
 
-    def call(original: Callable[..., Any], module: nnx.Module, *args: Any, **kwargs: Any) -> Any:
-        path = paths.get(id(module))
-        if path is None or path in running:  # not of this model, or a class that calls its parent's
+
+@dataclass
+class _Watch:
+    """What stands before the calls of a model's layers, whose paths it knows by their identity."""
+
+    paths: Mapping[int, str]
+    see: Observer
+    edits: Edits
+    running: set[str] = field(default_factory=set[str])
+
+    def __call__(self, module: nnx.Module, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        path = self.paths.get(id(module))
+        if path is None or path in self.running:  # not of this model, or a class that calls its parent's
             return original(module, *args, **kwargs)
-        running.add(path)
+        self.running.add(path)
         try:
             arguments = _signature(original).bind(module, *args, **kwargs)
-            if path in edits:
-                edits[path](arguments)
+            if path in self.edits:
+                self.edits[path](arguments)
             result = original(*arguments.args, **arguments.kwargs)
         finally:
-            running.remove(path)
-        return see(path, arguments, result)
+            self.running.remove(path)
+        return self.see(path, arguments, result)
 
-    with _calls_replaced({type(module) for _, module in modules if callable(module)}, call):
-        return model(*as_inputs(model, inputs))  # pyright: ignore[reportCallIssue]
+
+def modules(model: nnx.Module) -> dict[str, Any]:
+    """The model's modules by path; its own is empty."""
+    return {parameter_name(path): module for path, module in nnx.iter_modules(model)}
 
 
 def as_inputs(model: nnx.Module, inputs: Sequence[Any]) -> tuple[jax.Array, ...]:
@@ -101,21 +115,13 @@ def _as_jax(x: Any, dtype: np.dtype) -> jax.Array:
 
 
 @contextmanager
-def _calls_replaced(classes: set[type], call: Callable[..., Any]) -> Iterator[None]:
-    """Let `call` stand before each class's `__call__`, which it is given first."""
+def _calls_replaced(classes: set[Any], call: Callable[..., Any]) -> Iterator[None]:
+    """Let `call` stand before each class's `__call__`, which it is given after the module."""
     originals = {kind: kind.__call__ for kind in classes}
     own = {kind for kind in classes if "__call__" in vars(kind)}
-
-    def replacement(original: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def replaced(module: nnx.Module, *args: Any, **kwargs: Any) -> Any:
-            return call(original, module, *args, **kwargs)
-
-        return replaced
-
     try:
         for kind, original in originals.items():
-            kind.__call__ = replacement(original)
+            kind.__call__ = functools.partialmethod(call, original)
         yield
     finally:
         for kind, original in originals.items():
