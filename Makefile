@@ -32,13 +32,14 @@ help:            ## list the targets
 demo: .venv/.demo   ## install, then verify, train and draw: two minutes
 	$(BIN)/flaxformer-edu demo
 
-# The suite, spread over JOBS processes, file by file; then what touches Flax NNX once more, in its tree mode.
+# The suite, spread over JOBS processes, file by file; then what touches Flax NNX once more, in its tree mode, where
+# arguments are not checked against their annotations again.
 JOBS ?= 2
 SUITE = trap 'exit 130' INT TERM; \
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m '$(1)'; graph=$$?; \
 	echo "What touches Flax NNX, in its tree mode:"; \
 	NNX_GRAPH_MODE=false NNX_GRAPH_UPDATES=false \
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -p no:cacheprovider -m '$(2)'; tree=$$?; \
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -p no:cacheprovider --jaxtyping-packages= -m '$(2)'; tree=$$?; \
 	exit $$((graph | tree))
 
 test: .venv/.test   ## install with PyTorch, then run the suite: whole, and in Flax NNX's second mode what touches it

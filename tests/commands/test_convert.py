@@ -32,6 +32,7 @@ from flaxformer_edu.models import (
     VisionTransformer,
     ViTConfig,
 )
+from flaxformer_edu.models.abstract import abstract
 from flaxformer_edu.runs import open_model, save_model
 
 TINY = ViTConfig.b16(image_size=8, patch_size=4, classes=3, width=8, layers=2, heads=2, hidden=12)
@@ -45,9 +46,9 @@ def vit(config=TINY):
 
 def hollow(config, layout):
     """Tensors of the right names and shapes that take no memory."""
-    abstract = nnx.eval_shape(lambda: VisionTransformer(config, rngs=nnx.Rngs(0)))
-    shapes = parameter_shapes(abstract)
-    matches = match(find_layout(layout, abstract), shapes)
+    model = abstract(VisionTransformer, config)
+    shapes = parameter_shapes(model)
+    matches = match(find_layout(layout, model), shapes)
     return {name: np.broadcast_to(np.float32(0), m.torch_shape(shapes)) for m in matches for name in m.torch}
 
 

@@ -10,6 +10,7 @@ from flaxformer_edu import convert
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.layers import SinusoidalPositions2D, drop_path, sinusoidal_positions
 from flaxformer_edu.models import VisionTransformer, ViTConfig
+from flaxformer_edu.models.abstract import abstract
 
 SIZES = {"image_size": 8, "patch_size": 4, "channels": 3, "width": 8, "layers": 3, "heads": 2, "hidden": 12}
 IMAGES = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype(np.float32)
@@ -43,9 +44,8 @@ def training(model, seed=0, images=IMAGES):
 
 @pytest.mark.parametrize("preset", COUNTS)
 def test_parameter_counts_of_the_presets(preset):
-    config = getattr(ViTConfig, preset)()
-    abstract = nnx.eval_shape(lambda: VisionTransformer(config, rngs=nnx.Rngs(0)))
-    assert sum(leaf.size for leaf in jax.tree.leaves(nnx.state(abstract))) == COUNTS[preset]
+    model = abstract(VisionTransformer, getattr(ViTConfig, preset)())
+    assert sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model))) == COUNTS[preset]
 
 
 def test_a_merged_projection_gives_the_same_numbers():
