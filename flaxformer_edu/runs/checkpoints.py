@@ -16,7 +16,7 @@ from jaxtyping import PyTree
 from rich.console import Console
 
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.runs.checksums import DamagedError, check, check_description, checked_commit
+from flaxformer_edu.runs.checksums import DamagedError, check, checked_commit, described_by
 
 FOLDER = "checkpoints"
 # The parameters, their moving average, what else a run goes on from, and the checksums of its metrics' rows.
@@ -154,11 +154,12 @@ class Checkpoints:
         problems = "; ".join(damaged.values())
         raise InputError(f"{problems}. No other checkpoint is left: copy the folder anew, or delete it")
 
-    def check_description(self) -> None:
-        """Raise InputError where model.json is not that of the latest checkpoint that can be read."""
+    def description(self) -> Path | None:
+        """The model.json of the latest checkpoint that can be read, None where none can. Raises as `described_by`."""
         for step in reversed(self.steps):
             with suppress(DamagedError, OSError):
-                return check_description(self._place(step))
+                return described_by(self._place(step))
+        return None
 
     def tidy(self) -> None:
         """Delete what processes that were killed left: checkpoints half written, and those that newer ones replace."""

@@ -16,6 +16,7 @@ from flaxformer_edu.errors import InputError
 from flaxformer_edu.files import read_json_object, write_text
 
 CHECKSUMS, MODEL_FILE = "checksums", "model.json"
+EARLIER_MODEL_FILE = "model.json.earlier"  # while another model is being saved in the place of one
 _CHUNK = 1 << 20
 
 
@@ -55,11 +56,18 @@ def check(checkpoint: Path, groups: Collection[str]) -> bool:
     return listed is not None
 
 
-def check_description(checkpoint: Path) -> None:
-    """Raise InputError where model.json is not the one that the checkpoint was written with."""
+def described_by(checkpoint: Path) -> Path:
+    """The model.json that the checkpoint was written with: the earlier one where saving another model was cut short.
+
+    Raises InputError where it is neither.
+    """
     listed, described = _read_checksums(checkpoint), _described(checkpoint)
-    if listed is not None and listed[MODEL_FILE] not in (None, checksum(described)):
-        raise InputError(f"{described} is not as it was when {checkpoint} was written: put the right one back")
+    if listed is None or listed[MODEL_FILE] is None:
+        return described
+    for path in (described, described.with_name(EARLIER_MODEL_FILE)):
+        if path.is_file() and checksum(path) == listed[MODEL_FILE]:
+            return path
+    raise InputError(f"{described} is not as it was when {checkpoint} was written: put the right one back")
 
 
 def checksum(path: Path) -> list[int]:

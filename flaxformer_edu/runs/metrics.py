@@ -21,7 +21,11 @@ Show = Callable[[Row], None] | None
 
 
 class DivergedError(InputError):
-    """The loss or the parameters are no longer finite."""
+    """The loss or the parameters are no longer finite: at `step`, or after it."""
+
+    def __init__(self, message: str, step: int):
+        super().__init__(message)
+        self.step = step
 
 
 class MetricsLog:
@@ -74,7 +78,7 @@ class MetricsLog:
             losses = columns.pop("loss")
             for i, row_step in enumerate(range(step - len(losses) + 1, step + 1)):
                 if not math.isfinite(losses[i]):
-                    raise DivergedError(f"the loss is {losses[i]} at step {row_step}")
+                    raise DivergedError(f"the loss is {losses[i]} at step {row_step}", row_step)
                 others = {name: float(values[i]) for name, values in columns.items()}
                 self.write({"step": row_step, "loss": float(losses[i]), **others})
         self._fetched = time.monotonic()

@@ -65,7 +65,7 @@ class TrainingProgress:
     @property
     def rate(self) -> float | None:
         """Examples per second, compilation, evaluation and checkpoints left out; None before it is known."""
-        return self._steps_timed * self.batch_size / self._seconds if self._steps_timed else None
+        return self._steps_timed * self.batch_size / self._seconds if self._seconds > 0 else None
 
     def say(self, text: str) -> None:
         """Print a line, above the bar where there is one."""

@@ -1,5 +1,7 @@
 """A run in progress: its metrics, what the screen shows, its checkpoints, and requests to stop it."""
 
+import math
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +26,7 @@ class Run:
     """What surrounds the steps of a training; a context manager. Without `resume`, all of it stays in memory.
 
     As it ends, the learning curves are drawn into its folder. A DivergedError raised within says which checkpoint is
-    left, and what to do.
+    left, and what to do; `blame` gives what is wrong with the data of a step, or None.
     """
 
     def __init__(
@@ -36,12 +38,14 @@ class Run:
         best_is: Literal["lowest", "highest"] = "lowest",
         tensorboard: bool = False,
         console: Console | None = None,
+        blame: Callable[[int], str | None] | None = None,
     ):
         self.folder: Path | None = None
         self.progress = TrainingProgress(steps, batch_size, console)
         self.log = MetricsLog(show=self.progress.update)
         self._best: dict[str, Any] = {"metric": metric, "best_is": best_is}
         self._tensorboard = tensorboard
+        self._blame = blame
         self._checkpoints: Checkpoints | None = None
         self.stop = StopRequest()
         self._open = ExitStack()
@@ -55,9 +59,10 @@ class Run:
         self._open.close()
         if isinstance(error, DivergedError):
             left = "no checkpoint was saved" if latest is None else f"the last good checkpoint is that of step {latest}"
-            raise DivergedError(
-                f"{error}; {left}. Lower the learning rate, lengthen its warm-up or set clip_norm, and start afresh"
-            ) from None
+            cause = self._blame(error.step) if self._blame is not None else None
+            advice = "lower the learning rate, lengthen its warm-up or set clip_norm"
+            advice = f"{cause}: mend the data" if cause is not None else advice.capitalize()
+            raise DivergedError(f"{error}; {left}. {advice}, and start afresh", error.step) from None
         if kind is None and self.folder is not None:
             plots.save_figure(plots.training_curves({"": self.rows}), self.folder / CURVES_FILE)
 
@@ -110,7 +115,10 @@ class Run:
             self.log.write({"step": step, **{f"eval_{name}": value for name, value in averages.items()}})
             self.progress.evaluated(step, averages)
         if not all_finite(groups):
-            raise DivergedError(f"the parameters are no longer finite after step {step}")
+            raise DivergedError(f"the parameters are no longer finite after step {step}", step)
+        if averages is not None and not math.isfinite(value := averages[self._best["metric"]]):
+            name = self._best["metric"]
+            self.progress.say(f"{name} is {value} on the validation data: step {step} is not counted as the best")
         if self._checkpoints is not None:
             self.log.flush()
             rows = {"crc32": np.array(self.log.checksums, np.uint32)}

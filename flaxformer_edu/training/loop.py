@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ from flax import nnx
 from jax.sharding import Mesh, Sharding
 from rich.console import Console
 
-from flaxformer_edu.data.fingerprint import fingerprint
+from flaxformer_edu.data.fingerprint import fingerprint, fingerprint_batches
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models.abstract import split_model
-from flaxformer_edu.runs import Row, Run, describe_model, encode
+from flaxformer_edu.runs import DEVICES, Row, Run, describe_model, encode
 from flaxformer_edu.training.config import BatchSource, LoopConfig, OptimizerConfig
 from flaxformer_edu.training.evaluation import EvaluateFn, Evaluation
 from flaxformer_edu.training.mesh import batch_sharding, data_mesh, replicate
@@ -56,11 +57,14 @@ def fit(
 
     A `folder` receives metrics (with `tensorboard` for TensorBoard too), curves and checkpoints. Where it holds a run
     of the same settings already, that run is resumed and ends as if it had never been stopped. `settings`, the caller's
-    own configuration, is part of what must be the same, and so is `train.dataset`, if there is one; `notes` are kept
-    for `open_model`. With a folder, SIGTERM and Ctrl-C write a checkpoint and leave the program (SystemExit).
+    own configuration, is part of what must be the same, and so is the data: `train.dataset`, or the first batch where
+    there is none, and the first 64 MiB of the validation. `notes` are kept for `open_model`. On another number of
+    devices a run goes on, but its numbers differ by rounding, which is said. With a folder, SIGTERM and Ctrl-C write a
+    checkpoint and leave the program (SystemExit).
 
-    Raises DivergedError, an InputError, where the loss or the parameters stop being finite, and InputError where the
-    folder holds a run with other settings or other data, or is in use by another process.
+    Raises DivergedError, an InputError, where the loss or the parameters stop being finite, which names the step and
+    what of its batch is not finite; InputError where the folder holds a run with other settings or other data, or is in
+    use by another process. What `train` raises passes through, and the same call resumes the run.
     """
     if (evaluate_fn is None) != (validation is None):
         raise InputError("evaluation needs both evaluate_fn and validation: hand in both, or neither")
@@ -78,10 +82,12 @@ def fit(
     state = new_state(params, transform, seed=config.seed, ema=config.ema_decay is not None)
 
     best: dict[str, Any] = {"metric": config.best_metric, "best_is": config.best_is}
-    with Run(config.steps, train.batch_size, **best, tensorboard=tensorboard, console=console) as run:
+    options = {"tensorboard": tensorboard, "console": console, "blame": partial(blame_data, train)}
+    with Run(config.steps, train.batch_size, **best, **options) as run:
         if folder is not None:
-            described = describe_model(model, notes, best), describe_run(optimizer, train, config, settings)
-            state = TrainState.from_groups(run.resume(Path(folder), state.groups, *described))
+            described = describe_run(optimizer, train, config, settings, validation) | {DEVICES: mesh.size}
+            groups = run.resume(Path(folder), state.groups, describe_model(model, notes, best), described)
+            state = TrainState.from_groups(groups)
         state = replicate(state, mesh)
         for before, after, batch in batches(train, int(state.step), config, sharding):
             state, metrics = advance(state, batch)
@@ -103,12 +109,31 @@ def is_due(every: int | None, before: int, after: int) -> bool:
     return every is not None and before // every < after // every
 
 
-def describe_run(optimizer: OptimizerConfig, train: BatchSource, config: LoopConfig, settings: Any) -> dict[str, Any]:
-    """What must be the same for a run to be resumed: also the data, where the batches say what they are made of."""
+def describe_run(
+    optimizer: OptimizerConfig,
+    train: BatchSource,
+    config: LoopConfig,
+    settings: Any,
+    validation: Callable[[], Iterable[Batch]] | None = None,
+) -> dict[str, Any]:
+    """What must be the same for a run to be resumed, the data among it."""
     batches = {"batch_size": train.batch_size, "steps_per_epoch": train.steps_per_epoch}
     described = {"loop": config, "optimizer": optimizer, "batches": batches, "settings": settings}
     dataset = getattr(train, "dataset", None)
-    return encode(described if dataset is None else {**described, "data": fingerprint(dataset)})
+    described["data"] = fingerprint_batches([train(0)]) if dataset is None else fingerprint(dataset)
+    if validation is not None:
+        described["validation"] = fingerprint_batches(validation())
+    return encode(described)
+
+
+def blame_data(train: BatchSource, step: int) -> str | None:
+    """What is not finite in the batch of the step, or of the one whose update it began with; None for nothing."""
+    for earlier in range(max(step - 1, 1), step + 1):
+        arrays = {name: np.asarray(array) for name, array in train(earlier - 1).items()}
+        floating = {name: array for name, array in arrays.items() if jnp.issubdtype(array.dtype, jnp.inexact)}
+        if names := [name for name, array in floating.items() if not np.isfinite(array).all()]:
+            return f"The batch of step {earlier} holds NaN or infinities in {', '.join(names)}"
+    return None
 
 
 def batches(

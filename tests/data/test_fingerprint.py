@@ -2,13 +2,14 @@
 
 import zlib
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
-from flaxformer_edu.data import ArrayDataset, Batches, CaptionDataset, RecordDataset
+from flaxformer_edu.data import ArrayDataset, Batches, CaptionDataset, RecordDataset, evaluation_batches
 from flaxformer_edu.data import fingerprint as module
-from flaxformer_edu.data.fingerprint import fingerprint
+from flaxformer_edu.data.fingerprint import fingerprint, fingerprint_batches
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.runs.folder import register_run
 from flaxformer_edu.training import LoopConfig, Optimizer
@@ -32,9 +33,10 @@ def one_pixel(images):
     return changed
 
 
-def described(dataset):
+def described(dataset, held_out=None):
     optimizer, loop = Optimizer(), LoopConfig(steps=1)
-    return describe_run(optimizer, Batches(dataset, 5, seed=0), loop, None)
+    validation = None if held_out is None else partial(evaluation_batches, held_out, 7)
+    return describe_run(optimizer, Batches(dataset, 5, seed=0), loop, None, validation)
 
 
 def test_it_is_the_same_for_the_same_data():
@@ -57,6 +59,39 @@ def test_a_run_of_other_captions_is_refused(tmp_path):
     register_run(tmp_path, {}, described(CAPTIONS))
     with pytest.raises(InputError, match=r"\(data\.captions\.crc32: \w+ in the folder, \w+ now\)"):
         register_run(tmp_path, {}, described(replace(CAPTIONS, captions=CAPTIONS.captions[::-1])))
+
+
+def test_a_run_evaluated_on_other_pictures_is_refused(tmp_path):
+    register_run(tmp_path, {}, described(PICTURES, PICTURES))
+    register_run(tmp_path, {}, described(PICTURES, PICTURES))
+    changed = replace(PICTURES, arrays={**PICTURES.arrays, "images": one_pixel(IMAGES)})
+    with pytest.raises(InputError, match=r"\(validation\.images\.crc32: \w+ in the folder, \w+ now\)"):
+        register_run(tmp_path, {}, described(PICTURES, changed))
+
+
+def test_of_batches_that_do_not_say_what_they_are_made_of_the_first_is_compared():
+    def run_of(labels):
+        class Own:
+            batch_size, steps_per_epoch = 2, 1
+
+            def __call__(self, step):
+                return {"labels": np.array(labels) + step}
+
+        return describe_run(Optimizer(), Own(), LoopConfig(steps=1), None)["data"]
+
+    assert run_of([1, 2]) == run_of([1, 2]) != run_of([2, 1])
+
+
+def test_of_many_batches_only_some_are_looked_at(monkeypatch):
+    monkeypatch.setattr(module, "SOME", 3 * 40)
+    seen = []
+
+    def batches():
+        for number in range(9):
+            seen.append(number)
+            yield {"numbers": np.full(5, number)}
+
+    assert fingerprint_batches(batches())["batches"] == len(seen) == 3
 
 
 def test_a_run_of_an_earlier_version_has_no_fingerprint(tmp_path, capsys):

@@ -269,3 +269,14 @@ def test_tracebacks_that_orbax_logs_are_not_printed(tmp_path, caplog):
             log.exception("a thread failed")
         log.warning("something else")
     assert [record.getMessage() for record in caplog.records] == ["something else"]
+
+
+def test_a_run_that_has_lost_its_run_json_is_taken_up_again(trained, tmp_path, capfd):
+    source, result = trained
+    folder = Path(shutil.copytree(source, tmp_path / "copy"))
+    (folder / "run.json").unlink()
+    with pytest.raises(InputError, match="holds a run, whose model open_model opens"):
+        save_model(folder, tiny())
+    assert_same(train(folder).state, result.state)
+    assert "has lost its run.json: its settings and its data are taken to be those of now" in capfd.readouterr().err
+    assert (folder / "run.json").read_bytes() == (source / "run.json").read_bytes()

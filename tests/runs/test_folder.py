@@ -116,7 +116,7 @@ def test_a_configuration_of_another_version():
 def test_a_damaged_description(tmp_path):
     save_model(tmp_path, tiny())
     (tmp_path / "model.json").write_text('{"model": ')
-    with pytest.raises(InputError, match=r"model\.json is not valid JSON"):
+    with pytest.raises(InputError, match=r"model\.json is not as it was when .*checkpoints/0 was written"):
         open_model(tmp_path)
 
 
@@ -188,6 +188,14 @@ def test_a_run_of_a_model_that_is_public_now_is_recognised(tmp_path):
     assert before != today
     register_run(tmp_path, before, {})
     register_run(tmp_path, today, {})
+
+
+def test_a_run_that_goes_on_on_other_devices_says_so(tmp_path, capsys):
+    register_run(tmp_path, {}, {"seed": 0, "devices": 2})
+    register_run(tmp_path, {}, {"seed": 0, "devices": 2})
+    assert capsys.readouterr().err == ""
+    register_run(tmp_path, {}, {"seed": 0, "devices": 1})
+    assert "was begun on 2 devices and goes on on 1: sums are rounded in another order" in capsys.readouterr().err
 
 
 def test_a_folder_belongs_to_one_run(tmp_path):

@@ -61,6 +61,8 @@ def test_a_killed_run_ends_as_if_it_had_not_been_killed(kills, tmp_path):
         process = context.Process(target=child, args=(tmp_path / "killed", tmp_path / "cache", theirs))
         process.start()
         theirs.close()
+        assert ours.recv() == 0  # the batch that is compared
+        ours.send(None)
         started.append(ours.recv())
         for _ in range(moments.randrange(10)):  # steps it is granted, the last of them not to be finished in peace
             ours.send(None)
