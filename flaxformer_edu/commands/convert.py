@@ -1,6 +1,5 @@
 """`flaxformer-edu convert`: a model's weights from one kind of file or folder to another."""
 
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.text import Text
 
 from flaxformer_edu import convert as conversion
 from flaxformer_edu.convert import Opened
+from flaxformer_edu.convert.huggingface_config import describe_config
 from flaxformer_edu.convert.layouts import LAYOUTS, find_layout
 from flaxformer_edu.convert.readers.writing import FORMATS
 from flaxformer_edu.convert.resize import Convention
@@ -32,7 +32,9 @@ def convert(
     *,
     layout: str | None = None,
     preset: str | None = None,
+    set: tuple[str, ...] = (),
     target_layout: str | None = None,
+    built_with: tuple[str, ...] = (),
     image_size: int | None = None,
     resize: Convention = "antialiased",
     verbose: bool = False,
@@ -45,16 +47,15 @@ def convert(
     if target_layout is not None and target_layout not in LAYOUTS:
         raise InputError(f"unknown layout {target_layout!r}: choose one of {', '.join(LAYOUTS)}")
     _check_target(target)
-    opened = conversion.open(source, layout=layout, preset=preset, views=True)
-    for assumption in opened.notes.get("assumed", ()) if opened.layout else ():
-        print(f"assumed: {assumption}", file=sys.stderr)
+    opened = conversion.open(source, layout=layout, preset=preset, settings=set, views=True)
     if image_size is not None:
         opened = _resized(opened, image_size, resize)
     target_layout = _target_layout(opened, target, target_layout)
+    _check_computed(opened, target, target_layout, built_with)
     if verbose or dry_run:
         Console().print(_table(opened, target_layout))
     if not dry_run:
-        _write(opened, target, target_layout)
+        _write(opened, target, target_layout, built_with)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(opened.model)))
     what = f"{type(opened.model).__name__}, {parameters:,} parameters"
     names = f"{opened.layout or 'flaxformer_edu'} -> {target_layout or 'flaxformer_edu'}"
@@ -137,10 +138,18 @@ def _is_saved_model(folder: Path) -> bool:
     return {path.name for path in folder.iterdir()} - {LOCK_FILE} == {MODEL_FILE, FOLDER}
 
 
-def _write(opened: Opened, target: Path, layout: str | None) -> None:
+def _check_computed(opened: Opened, target: Path, layout: str | None, built_with: tuple[str, ...]) -> None:
+    """Raise InputError, before anything is shown or written, where the target would compute something else."""
+    if layout is not None and target.suffix in FORMATS:
+        conversion.check_export(opened.model, layout, built_with)
+    elif layout == "hf_vit" and isinstance(opened.model, VisionTransformer):
+        describe_config(opened.model.config)
+
+
+def _write(opened: Opened, target: Path, layout: str | None, built_with: tuple[str, ...]) -> None:
     if layout is not None and target.suffix in FORMATS:
         make_folder(target.parent)
-        conversion.write(target, conversion.to_torch(opened.model, layout=layout))
+        conversion.export(target, opened.model, layout=layout, built_with=built_with)
         return
     with written_folder(target, replace=True) as draft:  # `_check_target` saw that nothing is lost
         if layout == "hf_vit":

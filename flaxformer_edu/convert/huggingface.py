@@ -28,12 +28,13 @@ def open_huggingface(folder: str | Path, **options: Any) -> tuple[VisionTransfor
     return from_torch(VisionTransformer, config, weights, layout="hf_vit", **options), notes
 
 
-def read_huggingface(folder: str | Path) -> tuple[ViTConfig, dict[str, Any], dict[str, np.ndarray]]:
-    """The configuration, the notes and the weights in such a folder."""
-    path = Path(folder) / CONFIG
+def read_huggingface(source: str | Path) -> tuple[ViTConfig, dict[str, Any], dict[str, np.ndarray]]:
+    """The configuration, the notes and the weights in such a folder, or in one of its files."""
+    source = Path(source)
+    path = source / CONFIG if source.is_dir() or not source.exists() else source.with_name(CONFIG)
     if not path.is_file():
         raise InputError(f"there is no {path}: give the file of weights itself, with a preset")
-    described, weights = read_json_object(path), read(folder)
+    described, weights = read_json_object(path), read(source)
     config = read_config(path, described, weights)
     notes = {} if config.classes is None else {"class_names": read_class_names(path, described, config.classes)}
     return config, notes | _read_pixels(path.with_name(PREPROCESSOR)), weights

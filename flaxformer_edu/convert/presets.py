@@ -1,118 +1,70 @@
-"""Which configuration a bare file of weights has: a preset, with what the shapes of its tensors tell."""
+"""The published Vision Transformers by name, and what the models behind each layout's names share."""
 
-import math
-from collections.abc import Mapping
-from dataclasses import replace
-from functools import cache
+import ast
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from typing import Any
 
-import numpy as np
-
-from flaxformer_edu.convert.layouts import detect_layout, find_layout
-from flaxformer_edu.convert.rules import ConversionError, Layout, Match, Shapes, apply, match, parameter_shapes
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.models import VisionTransformer, ViTConfig
-from flaxformer_edu.models.abstract import abstract
+from flaxformer_edu.models import ViTConfig
 
-PRESETS = ("b16", "b32", "l16", "s16", "ti16", "scratch", "scratch_large", "cs231n")
-# What all models in these layouts share, and no tensor shows.
+Settings = Mapping[str, Any] | Iterable[str]  # fields of `ViTConfig`: by name, or as the command line has them
+
+# Letter and side of a patch, as in ViT-B/16, the usual ones first; then the tutorials' and the course's.
+PRESETS = (
+    *("b16", "b32", "l16", "s16", "ti16", "b8", "s8", "s32", "l32", "l14", "h14", "g14"),
+    *("scratch", "scratch_large", "cs231n"),
+)
+# Those that ViTConfig has no method for: ViT-Huge (Dosovitskiy et al. 2020, table 1) and ViT-g (Zhai et al. 2021,
+# table 2, whose hidden width 6144 is timm's vit_giant_patch14).
+LARGE = {
+    "h": {"width": 1280, "layers": 32, "heads": 16, "hidden": 5120},
+    "g": {"width": 1408, "layers": 40, "heads": 16, "hidden": 6144},
+}
+# What the models in these layouts share, where it differs from `ViTConfig.b16`, and no tensor shows.
 CONVENTIONS: dict[str, dict[str, Any]] = {
     "hf_vit": {"norm_epsilon": 1e-12, "hidden_dropout": 0.0},
     "google_npz": {"activation": "gelu_tanh"},
 }
 
 
-def find_config(
-    weights: Mapping[str, np.ndarray], preset: str | None = None, layout: str | None = None
-) -> tuple[ViTConfig, str]:
-    """The configuration and the layout of a Vision Transformer's weights, by a preset or by the one that fits.
+def base_config(layout: str) -> ViTConfig:
+    """What the models behind a layout's names have in common, in the sizes of one of them."""
+    base = {"scratch": ViTConfig.scratch, "cs231n": ViTConfig.cs231n}.get(layout, ViTConfig.b16)
+    return base(**CONVENTIONS.get(layout, {}))
 
-    The number of classes, the size of the images, a layer in front of the classifier and a distillation token are read
-    from the tensors. Raises InputError for an unknown preset and where none fits, and ConversionError where no layout
-    knows the names.
+
+def preset_config(name: str) -> ViTConfig:
+    """The configuration of that name. Raises InputError, listing what there is."""
+    if name not in PRESETS:
+        raise InputError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
+    if hasattr(ViTConfig, name):
+        return getattr(ViTConfig, name)()
+    letter, patch = re.findall(r"[a-z]+|\d+", name)
+    sizes = {"patch_size": int(patch), **LARGE.get(letter, {})}
+    return ViTConfig.b16(**sizes) if letter in LARGE else getattr(ViTConfig, f"{letter}16")(**sizes)
+
+
+def parse_settings(settings: Settings) -> dict[str, Any]:
+    """Fields of `ViTConfig` by name, also as the command line has them: "heads=6", "activation=relu".
+
+    Raises InputError for what is no such field; a value that cannot be is refused when the configuration is made.
     """
-    _, config, layout = choose_preset(weights, preset, layout)
-    return config, layout
+    if not isinstance(settings, Mapping):
+        wrong = [setting for setting in settings if "=" not in setting]
+        if wrong:
+            raise InputError(f"--set {wrong[0]!r} has no value: write it like heads=6")
+        settings = {name: _literal(value) for name, _, value in (setting.partition("=") for setting in settings)}
+    known = [field.name for field in fields(ViTConfig)]
+    if unknown := [name for name in settings if name not in known]:
+        raise InputError(f"ViTConfig has no field {', '.join(unknown)}: its fields are {', '.join(known)}")
+    return dict(settings)
 
 
-def choose_preset(
-    weights: Mapping[str, np.ndarray], preset: str | None = None, layout: str | None = None
-) -> tuple[str, ViTConfig, str]:
-    """The preset, the configuration that is made from it, and the layout: what `find_config` finds."""
-    if preset is not None and preset not in PRESETS:
-        raise InputError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
-    layout = layout or detect_layout(weights, _one_block(ViTConfig.b16(distilled=True)))
-    if preset is not None:  # what does not fit is listed when the weights are loaded
-        return preset, _adapted(preset, weights, layout), layout
-    for name in PRESETS:
-        config = _adapted(name, weights, layout)
-        if _fits(config, weights, layout):
-            return name, config, layout
-    raise InputError(
-        f"the weights have the names of {layout}, but no preset has their sizes: name the nearest with --preset "
-        f"({', '.join(PRESETS)}) to see what differs, or load them with a ViTConfig of your own (convert.from_torch)"
-    )
-
-
-def _adapted(preset: str, weights: Mapping[str, np.ndarray], layout: str) -> ViTConfig:
-    """The preset with what the tensors tell, under the names that this layout gives them."""
-    config = replace(getattr(ViTConfig, preset)(), **CONVENTIONS.get(layout, {}))
-    largest = replace(config, representation=1)
-    if config.class_token and config.pooling == "class":
-        largest = replace(largest, distilled=True)
-    matches = _matches(largest, weights, layout)
-
-    def size(parameter: str, axis: int) -> int | None:
-        """The length of an axis of the tensor that makes this parameter; None if there is no such tensor."""
-        matched = matches.get(parameter)
-        tensor = None if matched is None else weights.get(matched.torch[0])
-        return None if tensor is None or tensor.ndim <= abs(axis) - 1 else tensor.shape[axis]
-
-    from_shapes: dict[str, Any] = {
-        "classes": size("head.bias", -1),
-        "representation": size("representation.bias", -1),
-        "distilled": size("distillation_token", -1) is not None,
-    }
-    config = replace(config, **from_shapes) if from_shapes["classes"] or not from_shapes["distilled"] else config
-    length = size("positions.embedding", -2)
-    side = math.isqrt(max(0, (length or 0) - (0 if config.positions_of_patches_only else config.prefix)))
-    return replace(config, image_size=side * config.patch_size) if side else config
-
-
-def _fits(config: ViTConfig, weights: Mapping[str, np.ndarray], layout: str) -> bool:
-    """Whether every parameter finds its tensors, of the right shape; tensors left over are listed in loading."""
-    shapes = _shapes(config)
+def _literal(value: str) -> Any:
+    """A number, True, False or None; else the word itself."""
     try:
-        matches = match(_layout(config, weights, layout), shapes)
-    except ConversionError:
-        return False
-    return all(_has_shape(matched, weights, shapes) for matched in matches)
-
-
-def _has_shape(matched: Match, weights: Mapping[str, np.ndarray], shapes: Shapes) -> bool:
-    return all(name in weights and weights[name].shape == matched.torch_shape(shapes) for name in matched.torch)
-
-
-def _matches(config: ViTConfig, weights: Mapping[str, np.ndarray], layout: str) -> dict[str, Match]:
-    """The rule that makes each parameter, by the parameter's name."""
-    matches = apply(_layout(config, weights, layout), _shapes(config))
-    return {name: matched for matched in matches for name in matched.ours}
-
-
-def _layout(config: ViTConfig, weights: Mapping[str, np.ndarray], layout: str) -> Layout:
-    return find_layout(layout, _one_block(config), weights)
-
-
-def _shapes(config: ViTConfig) -> Shapes:
-    """The shapes of all parameters; those of one block are those of every other."""
-    first, shapes = "encoder.blocks.0.", {}
-    for name, shape in parameter_shapes(_one_block(config)).items():
-        layers = config.layers if name.startswith(first) else 1
-        shapes |= {name.replace(first, f"encoder.blocks.{i}."): shape for i in range(layers)}
-    return shapes
-
-
-@cache
-def _one_block(config: ViTConfig) -> VisionTransformer:
-    """The model, abstract and with its first block alone: to trace all of them takes seconds."""
-    return abstract(VisionTransformer, replace(config, layers=1))
+        return ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+        return value

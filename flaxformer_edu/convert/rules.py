@@ -157,12 +157,29 @@ def match(layout: Layout, shapes: Shapes) -> list[Match]:
     matches = apply(layout, shapes)
     made = Counter(name for matched in matches for name in matched.ours)
     used = Counter(name for matched in matches for name in matched.torch)
-    problems = [f"no rule makes our parameter {name}" for name in shapes if name not in made]
+    problems = [f"no rule makes our parameter {name}" for name in _numbered([n for n in shapes if n not in made])]
     problems += [f"{count} rules make our parameter {name}" for name, count in made.items() if count > 1]
     problems += [f"{count} rules use the tensor {name}" for name, count in used.items() if count > 1]
     if problems:
         raise ConversionError("the layout does not fit the model:\n  " + "\n  ".join(problems))
     return matches
+
+
+def _numbered(names: Iterable[str]) -> list[str]:
+    """Names that differ in one number as one, with the numbers: "blocks.{i}.norm1.scale (i = 0 to 5)"."""
+    groups: dict[str, list[int]] = {}
+    for name in names:
+        number = re.search(r"(?<=\.)\d+(?=\.)", name)
+        template = name if number is None else f"{name[: number.start()]}{{i}}{name[number.end() :]}"
+        groups.setdefault(template, []).extend([] if number is None else [int(number[0])])
+    return [_with_numbers(template, numbers) for template, numbers in groups.items()]
+
+
+def _with_numbers(template: str, numbers: list[int]) -> str:
+    if len(numbers) < 2:
+        return template.replace("{i}", "".join(map(str, numbers)))
+    run = numbers == list(range(numbers[0], numbers[-1] + 1))
+    return f"{template} (i = {f'{numbers[0]} to {numbers[-1]}' if run else ', '.join(map(str, numbers))})"
 
 
 def apply(layout: Layout, shapes: Shapes) -> list[Match]:

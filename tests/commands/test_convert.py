@@ -21,7 +21,7 @@ from flaxformer_edu.convert import (
     to_torch,
     write,
 )
-from flaxformer_edu.convert.presets import PRESETS
+from flaxformer_edu.convert.presets import PRESETS, preset_config
 from flaxformer_edu.convert.rules import match, parameter_shapes
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import (
@@ -66,6 +66,7 @@ def place(tmp_path_factory):
     """A model of each kind, not to be changed."""
     folder = tmp_path_factory.mktemp("place")
     save_model(folder / "ours", vit(), notes=NOTES)
+    save_model(folder / "tanh", vit(replace(TINY, activation="gelu_tanh")))
     save_huggingface(folder / "hf", vit(), NOTES)
     write(folder / "scratch.pth", to_torch(vit(SCRATCH), layout="scratch"))
     write(folder / "tiny.pth", to_torch(vit(), layout="timm"))
@@ -76,8 +77,9 @@ class TestThereAndBack:
     @pytest.mark.parametrize("layout", ["torchvision", "timm", "hf_vit", "google_npz"])
     @pytest.mark.parametrize("ending", [".safetensors", ".pth", ".pt", ".bin", ".npz"])
     def test_files(self, layout, ending, place, tmp_path):
-        target = tmp_path / f"weights{ending}"
-        assert convert(str(place / "ours"), target, target_layout=layout) == 0
+        target, source = tmp_path / f"weights{ending}", {"google_npz": "tanh", "hf_vit": "hf"}.get(layout, "ours")
+        built = ("norm_epsilon",) if layout == "hf_vit" else ()
+        assert convert(str(place / source), target, target_layout=layout, built_with=built) == 0
         weights = read(target)
         assert weights.keys() == to_torch(vit(), layout=layout).keys()
         assert same(from_torch(VisionTransformer, TINY, weights), vit())
@@ -126,7 +128,7 @@ class TestPresets:
     @pytest.mark.parametrize("preset", PRESETS)
     def test_each_is_found_by_its_shapes(self, preset):
         layout = {"cs231n": "cs231n", "scratch": "scratch", "scratch_large": "scratch"}.get(preset, "timm")
-        config = getattr(ViTConfig, preset)(classes=5)
+        config = replace(preset_config(preset), classes=5)
         assert find_config(hollow(config, layout)) == (config, layout)
 
     def test_classes_image_size_and_habits_are_read(self, place):
@@ -140,12 +142,13 @@ class TestPresets:
         assert find_config(hollow(pooled, "hf_vit")) == (pooled, "hf_vit")
 
     def test_named_or_not_there(self, place, tmp_path):
-        with pytest.raises(InputError, match=r"names of timm, but no preset has their sizes: .*--preset \(b16, b32"):
+        sizes = "width 8, layers 2, hidden 12, patch_size 4, channels 3"
+        with pytest.raises(InputError, match=rf"names of timm, .*\({sizes}\), and the number of heads .*--set heads=1"):
             convert(str(place / "tiny.pth"), tmp_path / "ours")
         with pytest.raises(ConversionError, match=r"misshapen  cls_token: \(1, 1, 8\) given, \(1, 1, 192\) expected"):
             convert(str(place / "tiny.pth"), tmp_path / "ours", preset="ti16")
-        with pytest.raises(InputError, match="unknown preset 'b8': choose one of b16, "):
-            convert(str(place / "tiny.pth"), tmp_path / "ours", preset="b8")
+        with pytest.raises(InputError, match="unknown preset 'b7': choose one of b16, "):
+            convert(str(place / "tiny.pth"), tmp_path / "ours", preset="b7")
         with pytest.raises(InputError, match="says itself which model it holds: leave layout and preset out"):
             convert(str(place / "ours"), tmp_path / "x.pth", preset="b16")
         assert list(tmp_path.iterdir()) == []
@@ -250,9 +253,9 @@ class TestWrongInput:
         assert "$ flaxformer-edu convert vit_b_16.pth runs/vit" in capsys.readouterr().out
 
     def test_on_the_command_line_it_is_one_line(self, place, tmp_path, monkeypatch, capsys):
-        arguments = ["convert", str(place / "tiny.pth"), str(tmp_path / "ours"), "--preset", "b8"]
+        arguments = ["convert", str(place / "tiny.pth"), str(tmp_path / "ours"), "--preset", "b7"]
         monkeypatch.setattr(sys, "argv", ["flaxformer-edu", *arguments])
         with pytest.raises(SystemExit) as end:
             cli.main()
         assert end.value.code == 2
-        assert "error: unknown preset 'b8'" in capsys.readouterr().err
+        assert "error: unknown preset 'b7'" in capsys.readouterr().err

@@ -38,8 +38,8 @@ class TestFiles:
         assert same(model, vit())
         assert model.config == SCRATCH
         (assumed,) = notes.pop("assumed")
-        values = "heads 4, activation gelu_tanh, norm_epsilon 1e-05"
-        assert assumed == f"{values}: those of the preset scratch in the layout scratch"
+        values = "heads 4, activation gelu_tanh, norm pre, norm_epsilon 1e-05, pooling class"
+        assert assumed == f"{values}: those of the preset scratch in the layout scratch, as no tensor tells"
         assert notes == {"layout": "scratch"}  # what its pixels were normalised by is anybody's guess
         assert (model(IMAGES) == vit()(IMAGES)).all()
 

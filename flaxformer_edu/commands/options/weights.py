@@ -12,7 +12,9 @@ def convert(
     *,
     layout: str | None = None,
     preset: str | None = None,
+    set: Annotated[tuple[str, ...], arg(metavar="FIELD=VALUE")] = (),
     target_layout: str | None = None,
+    built_with: Annotated[tuple[str, ...], arg(metavar="FIELD")] = (),
     image_size: int | None = None,
     resize: Literal["antialiased", "plain", "linear"] = "antialiased",
     verbose: bool = False,
@@ -24,7 +26,8 @@ def convert(
     $ flaxformer-edu convert vit_b_16.pth runs/vit
     $ flaxformer-edu convert runs/captioner captioner.pth --verbose
     $ flaxformer-edu convert torchvision://vit_b_16 vit_for_transformers --target-layout hf_vit
-    $ flaxformer-edu convert weights.npz vit_384.safetensors --target-layout timm --image-size 384 --resize linear
+    $ flaxformer-edu convert mine.pth runs/mine --set heads=6 activation=relu
+    $ flaxformer-edu convert B_16.npz vit_384.pth --target-layout timm --built-with activation --image-size 384
 
     Args:
         source: a .pth, .pt, .bin, .safetensors or .npz file, a folder of ours or of Hugging Face, or a name:
@@ -35,7 +38,10 @@ def convert(
             from the names.
         preset: the Vision Transformer in a bare file (b16, b32, l16, s16, ti16, scratch, ...); otherwise the one that
             fits.
+        set: what no tensor of a bare file tells, as heads=6 activation=relu: any field of ViTConfig.
         target_layout: whose names to write; otherwise the source's.
+        built_with: fields in which the target's own module is built otherwise than by default (norm_epsilon, ...): a
+            file of weights cannot say so, and is refused without.
         image_size: resample the positions for images of this size, in pixels.
         resize: as timm does it (antialiased), as transformers does (plain), or as Google did (linear).
         verbose: print a table of what went where.
@@ -43,7 +49,8 @@ def convert(
     """
     from flaxformer_edu.commands.convert import convert as run
 
-    options = {"layout": layout, "preset": preset, "target_layout": target_layout}
+    options = {"layout": layout, "preset": preset, "set": set}
+    options |= {"target_layout": target_layout, "built_with": built_with}
     return run(source, target, **options, image_size=image_size, resize=resize, verbose=verbose, dry_run=dry_run)
 
 

@@ -36,3 +36,12 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
         weights[name] = np.ndarray(shape, dtypes[name], content, start)
         start += weights[name].nbytes
     return weights
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The words that stand beside the tensors in the file's header. Raises `InputError` where the file is damaged."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise InputError(f"{path} is damaged or no safetensors file ({error}); get the file again") from error

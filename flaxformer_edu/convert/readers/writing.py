@@ -21,11 +21,14 @@ ZIP64_FIELD = 20  # bytes in a member's header for sizes above 4 GiB
 STORAGES = {name: storage for storage, name in TORCH_STORAGES.items()}
 
 
-def write(path: str | os.PathLike[str], weights: Mapping[str, Any]) -> None:
+def write(
+    path: str | os.PathLike[str], weights: Mapping[str, Any], *, metadata: Mapping[str, str] | None = None
+) -> None:
     """Write arrays by name to a .safetensors file, a .pth (.pt, .bin) file that `torch.load` reads, or an .npz file.
 
     `read` gives the same names, shapes, types and bits back. Views and shared arrays are written in full. The file
-    appears under its name when it is complete, so it may replace the one that the arrays are mapped from.
+    appears under its name when it is complete, so it may replace the one that the arrays are mapped from. `metadata`
+    are words kept in the header of a .safetensors file; the others have no place for them, and leave them out.
     Raises `InputError` for another ending, a missing folder, or an array whose type the format does not have.
     """
     path = Path(path)
@@ -37,28 +40,28 @@ def write(path: str | os.PathLike[str], weights: Mapping[str, Any]) -> None:
     if strange:
         raise InputError(f"{path} cannot hold {', '.join(strange[:5])}: cast them to one of {', '.join(sorted(types))}")
     with written_file(path) as draft:
-        save(draft, arrays)
+        save(draft, arrays, metadata or {})
 
 
 def _fits(name: Any, array: np.ndarray, types: set[str]) -> bool:
     return isinstance(name, str) and array.dtype.name in types and array.dtype == DTYPES[array.dtype.name]
 
 
-def _write_safetensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def _write_safetensors(path: Path, arrays: dict[str, np.ndarray], metadata: Mapping[str, str]) -> None:
     try:
-        save_file(arrays, path, metadata={"format": "pt"})  # transformers refuses a file without it
+        save_file(arrays, path, metadata={**metadata, "format": "pt"})  # transformers refuses a file without it
     except SafetensorError as error:  # what an OSError is to the library
         raise OSError(error) from error
 
 
-def _write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def _write_npz(path: Path, arrays: dict[str, np.ndarray], _: Mapping[str, str]) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
 
 
-def _write_torch(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def _write_torch(path: Path, arrays: dict[str, np.ndarray], _: Mapping[str, str]) -> None:
     """The format of torch/serialization.py: a pickled dictionary of tensors, and the bytes of each as a member."""
     contents = {f"archive/data/{key}": array.reshape(-1).view(np.uint8) for key, array in enumerate(arrays.values())}
     members = {"archive/data.pkl": _pickle(arrays), "archive/byteorder": b"little", **contents, "archive/version": b"3"}
@@ -106,7 +109,7 @@ def _tuple(*values: bytes) -> bytes:
 
 
 # By a name's ending, what writes such a file, and the types that it can hold.
-FORMATS: dict[str, tuple[Callable[[Path, dict[str, np.ndarray]], None], set[str]]] = {
+FORMATS: dict[str, tuple[Callable[[Path, dict[str, np.ndarray], Mapping[str, str]], None], set[str]]] = {
     ".safetensors": (_write_safetensors, set(SAFETENSORS.values())),
     **dict.fromkeys((".pth", ".pt", ".bin"), (_write_torch, set(STORAGES))),
     ".npz": (_write_npz, set(DTYPES) - {"bfloat16"}),
