@@ -1,12 +1,15 @@
 """What a training is given: batches, an optimizer's description, and how long it goes on."""
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import optax
 
+from flaxformer_edu.data.fingerprint import fingerprint, fingerprint_batches
 from flaxformer_edu.errors import InputError
+from flaxformer_edu.runs import encode
 
 
 @runtime_checkable
@@ -63,3 +66,20 @@ class LoopConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name} is {value}, expected 1 or more")
+
+
+def describe_run(
+    optimizer: OptimizerConfig,
+    train: BatchSource,
+    config: LoopConfig,
+    settings: Any,
+    validation: Callable[[], Iterable[Mapping[str, np.ndarray]]] | None = None,
+) -> dict[str, Any]:
+    """What must be the same for a run to be resumed, the data among it."""
+    batches = {"batch_size": train.batch_size, "steps_per_epoch": train.steps_per_epoch}
+    described = {"loop": config, "optimizer": optimizer, "batches": batches, "settings": settings}
+    dataset = getattr(train, "dataset", None)
+    described["data"] = fingerprint_batches([train(0)]) if dataset is None else fingerprint(dataset)
+    if validation is not None:
+        described["validation"] = fingerprint_batches(validation())
+    return encode(described)

@@ -13,11 +13,11 @@ from flax import nnx
 from jax.sharding import Mesh, Sharding
 from rich.console import Console
 
-from flaxformer_edu.data.fingerprint import fingerprint, fingerprint_batches
+from flaxformer_edu.data.finite import blame_data
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models.abstract import split_model
-from flaxformer_edu.runs import DEVICES, Row, Run, describe_model, encode
-from flaxformer_edu.training.config import BatchSource, LoopConfig, OptimizerConfig
+from flaxformer_edu.runs import DEVICES, Row, Run, describe_model
+from flaxformer_edu.training.config import BatchSource, LoopConfig, OptimizerConfig, describe_run
 from flaxformer_edu.training.evaluation import EvaluateFn, Evaluation
 from flaxformer_edu.training.mesh import batch_sharding, data_mesh, replicate
 from flaxformer_edu.training.step import Batch, LossFn, TrainState, compile_step, make_step, new_state
@@ -107,33 +107,6 @@ def fit(
 def is_due(every: int | None, before: int, after: int) -> bool:
     """Whether the steps from `before` to `after` passed a multiple of `every`."""
     return every is not None and before // every < after // every
-
-
-def describe_run(
-    optimizer: OptimizerConfig,
-    train: BatchSource,
-    config: LoopConfig,
-    settings: Any,
-    validation: Callable[[], Iterable[Batch]] | None = None,
-) -> dict[str, Any]:
-    """What must be the same for a run to be resumed, the data among it."""
-    batches = {"batch_size": train.batch_size, "steps_per_epoch": train.steps_per_epoch}
-    described = {"loop": config, "optimizer": optimizer, "batches": batches, "settings": settings}
-    dataset = getattr(train, "dataset", None)
-    described["data"] = fingerprint_batches([train(0)]) if dataset is None else fingerprint(dataset)
-    if validation is not None:
-        described["validation"] = fingerprint_batches(validation())
-    return encode(described)
-
-
-def blame_data(train: BatchSource, step: int) -> str | None:
-    """What is not finite in the batch of the step, or of the one whose update it began with; None for nothing."""
-    for earlier in range(max(step - 1, 1), step + 1):
-        arrays = {name: np.asarray(array) for name, array in train(earlier - 1).items()}
-        floating = {name: array for name, array in arrays.items() if jnp.issubdtype(array.dtype, jnp.inexact)}
-        if names := [name for name, array in floating.items() if not np.isfinite(array).all()]:
-            return f"The batch of step {earlier} holds NaN or infinities in {', '.join(names)}"
-    return None
 
 
 def batches(

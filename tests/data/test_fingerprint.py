@@ -13,7 +13,7 @@ from flaxformer_edu.data.fingerprint import fingerprint, fingerprint_batches
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.runs.folder import register_run
 from flaxformer_edu.training import LoopConfig, Optimizer
-from flaxformer_edu.training.loop import describe_run
+from flaxformer_edu.training.config import describe_run
 
 pytestmark = pytest.mark.no_nnx
 RANDOM = np.random.default_rng(0)
