@@ -10,8 +10,8 @@ Knows folders, JSON and trees of arrays, and nothing of training.
 from flaxformer_edu.runs.checkpoints import Checkpoints
 from flaxformer_edu.runs.description import decode, describe_model, encode
 from flaxformer_edu.runs.folder import DEVICES, open_model, save_model
-from flaxformer_edu.runs.metrics import IN_FLIGHT, DivergedError
-from flaxformer_edu.runs.rows import Row, read_rows
+from flaxformer_edu.runs.metrics import IN_FLIGHT
+from flaxformer_edu.runs.rows import DivergedError, Row, read_rows
 from flaxformer_edu.runs.run import Run
 
 __all__ = [

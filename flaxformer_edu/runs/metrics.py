@@ -11,21 +11,12 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from flaxformer_edu.errors import InputError
-from flaxformer_edu.runs.rows import Row, resumed_rows
+from flaxformer_edu.runs.rows import DivergedError, Row, resumed_rows
 from flaxformer_edu.runs.tensorboard import TensorBoard
 
 IN_FLIGHT = 4  # calls the device may be behind the host
 FETCH_SECONDS = 0.5
 Show = Callable[[Row], None] | None
-
-
-class DivergedError(InputError):
-    """The loss or the parameters are no longer finite: at `step`, or after it."""
-
-    def __init__(self, message: str, step: int):
-        super().__init__(message)
-        self.step = step
 
 
 class MetricsLog:

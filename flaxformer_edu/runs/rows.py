@@ -1,4 +1,4 @@
-"""The rows of a run's `metrics.jsonl`, read back, and what tells that they are not as they were written."""
+"""The rows of a run's `metrics.jsonl`, read back, what tells that they are not as they were written, or not numbers."""
 
 import json
 import math
@@ -10,6 +10,14 @@ from typing import Any
 from flaxformer_edu.errors import InputError
 
 Row = dict[str, Any]
+
+
+class DivergedError(InputError):
+    """The loss or the parameters are no longer finite: at `step`, or after it."""
+
+    def __init__(self, message: str, step: int):
+        super().__init__(message)
+        self.step = step
 
 
 def read_rows(path: str | Path, last_step: float = math.inf) -> tuple[list[Row], int]:

@@ -15,9 +15,9 @@ from rich.console import Console
 from flaxformer_edu import plots
 from flaxformer_edu.runs.checkpoints import Checkpoints
 from flaxformer_edu.runs.folder import CURVES_FILE, METRICS_FILE, register_run, written_by_one
-from flaxformer_edu.runs.metrics import DivergedError, MetricsLog
+from flaxformer_edu.runs.metrics import MetricsLog
 from flaxformer_edu.runs.progress import TrainingProgress
-from flaxformer_edu.runs.rows import Row
+from flaxformer_edu.runs.rows import DivergedError, Row
 from flaxformer_edu.runs.signals import StopRequest, stop_request
 from flaxformer_edu.runs.tensorboard import TensorBoard
 
