@@ -36,7 +36,7 @@ def convert(
     target_layout: str | None = None,
     built_with: tuple[str, ...] = (),
     image_size: int | None = None,
-    resize: Convention = "antialiased",
+    resize: Convention | None = None,
     verbose: bool = False,
     dry_run: bool = False,
 ) -> int:
@@ -63,11 +63,14 @@ def convert(
     return 0
 
 
-def _resized(opened: Opened, image_size: int, convention: Convention) -> Opened:
+def _resized(opened: Opened, image_size: int, convention: Convention | None) -> Opened:
     if not isinstance(opened.model, VisionTransformer):
         raise InputError(f"--image-size is for a VisionTransformer, and this is a {type(opened.model).__name__}")
-    model = conversion.resize_positions(opened.model, image_size, convention=convention)
-    return replace(opened, model=model)
+    layout = opened.layout or opened.notes.get("layout")
+    chosen = convention or conversion.convention_of(layout)
+    if convention is None:
+        print(f"assumed: positions resampled as {layout or 'timm'} does it, --resize {chosen}", file=sys.stderr)
+    return replace(opened, model=conversion.resize_positions(opened.model, image_size, convention=chosen))
 
 
 def _target_layout(opened: Opened, target: Path, named: str | None) -> str | None:

@@ -13,7 +13,7 @@ from flaxformer_edu.convert.layouts import find_layout
 from flaxformer_edu.convert.models import from_torch, load_weights, to_torch
 from flaxformer_edu.convert.opening import Opened, open
 from flaxformer_edu.convert.readers import read, write
-from flaxformer_edu.convert.resize import resize_positions
+from flaxformer_edu.convert.resize import convention_of, resize_positions
 from flaxformer_edu.convert.rules import ConversionError, Layout, Rule, within
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Opened",
     "Rule",
     "check_export",
+    "convention_of",
     "export",
     "find_config",
     "find_layout",

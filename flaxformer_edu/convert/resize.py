@@ -1,4 +1,4 @@
-"""Learned positions for images of another size: the three ways in which libraries resample them."""
+"""Learned positions for images of another size: the four ways in which libraries resample them."""
 
 from dataclasses import replace
 from typing import Literal, get_args
@@ -9,12 +9,20 @@ from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float
 
-from flaxformer_edu.convert.resampling import resample
+from flaxformer_edu.data.resampling import resample
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.layers import LearnedPositions, SinusoidalPositions, SinusoidalPositions2D
 from flaxformer_edu.models import VisionTransformer
 
-Convention = Literal["antialiased", "plain", "linear"]
+Convention = Literal["antialiased", "plain", "corners", "linear"]
+LAYOUTS: dict[str, Convention] = {"torchvision": "corners", "google_npz": "linear"}
+
+
+def convention_of(layout: str | None) -> Convention:
+    """How the library in whose layout a model was published resamples its positions: of our own, as timm's."""
+    if layout is not None and layout.startswith("hf_"):
+        return "plain"
+    return LAYOUTS.get(layout or "", "antialiased")
 
 
 def resize_positions(
@@ -27,6 +35,7 @@ def resize_positions(
 
     - "antialiased": bicubic, Keys' kernel, widened where the image shrinks: timm's `resample_abs_pos_embed`;
     - "plain": bicubic, PyTorch's kernel, never widened: transformers' `interpolate_pos_encoding`;
+    - "corners": the same, with the corners kept in place: torchvision's `interpolate_embeddings`;
     - "linear": linear, with the corners kept in place: Google's loader (Dosovitskiy et al. 2020, section 3.2).
 
     Raises InputError for another convention, and where the patches do not tile such an image.

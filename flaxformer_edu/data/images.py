@@ -10,9 +10,9 @@ from types import TracebackType
 from urllib.request import urlopen
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Num, UInt8
 
-from flaxformer_edu.data.formats.pictures import decode_image
+from flaxformer_edu.data.formats.pictures import Colours, decode_image
 from flaxformer_edu.errors import InputError
 
 TIMEOUT = 10.0  # seconds
@@ -43,9 +43,12 @@ class PictureReader:
         for archive in self._archives.values():
             archive.close()
 
-    def read(self, name: str) -> UInt8[np.ndarray, "height width 3"]:
-        """The picture in RGB. Raises `InputError` where it cannot be found, fetched in time, or is no picture."""
-        return decode_image(self._content(name), name)
+    def read(self, name: str, colours: Colours = "shown") -> UInt8[np.ndarray, "height width 3"]:
+        """The picture in RGB, by one of the ways of `formats.pictures.to_rgb`.
+
+        Raises `InputError` where it cannot be found, fetched in time, or is no picture.
+        """
+        return decode_image(self._content(name), name, colours)
 
     def _content(self, name: str) -> bytes:
         if name.startswith(("http://", "https://")):
@@ -110,6 +113,13 @@ def resize_image(image: UInt8[np.ndarray, "height width 3"], size: int) -> UInt8
 
     square = ImageOps.fit(Image.fromarray(image), (size, size), Image.Resampling.BICUBIC)
     return np.asarray(square)
+
+
+def grey(image: Num[np.ndarray, "height width 3"]) -> Num[np.ndarray, "height width 1"]:
+    """The luminance (ITU-R BT.601), of uint8 rounded to whole levels."""
+    levels = image @ np.asarray((0.299, 0.587, 0.114))
+    levels = np.rint(levels) if image.dtype == np.uint8 else levels
+    return levels.astype(image.dtype)[..., None]
 
 
 def thumbnail(

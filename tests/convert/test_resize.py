@@ -13,7 +13,7 @@ from parity.vit_libraries import library, randomised
 from scipy.ndimage import zoom
 
 from flaxformer_edu import convert
-from flaxformer_edu.convert import resize_positions
+from flaxformer_edu.convert import convention_of, resize_positions
 from flaxformer_edu.convert.resize import Convention
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import VisionTransformer, ViTConfig
@@ -63,6 +63,20 @@ def test_plain_is_transformers(side, float64):
     tokens = torch.zeros(1, 1 + side**2, 8)
     expected = embeddings.interpolate_pos_encoding(tokens, 4 * side, 4 * side)[0]
     np.testing.assert_allclose(after, expected.detach(), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_corners_is_torchvisions(side, float64):
+    interpolate = library("torchvision.models.vision_transformer").interpolate_embeddings
+    before, _, after = resized(side, "corners", jnp.float64)
+    theirs = interpolate(4 * side, 4, {"encoder.pos_embedding": torch.tensor(before)[None]})["encoder.pos_embedding"]
+    np.testing.assert_allclose(after, theirs[0].numpy(), atol=1e-12, rtol=0)
+
+
+def test_the_layout_says_which():
+    layouts = ("timm", "hf_vit", "torchvision", "google_npz", "scratch", None)
+    conventions = [convention_of(layout) for layout in layouts]
+    assert conventions == ["antialiased", "plain", "corners", "linear", "antialiased", "antialiased"]
 
 
 def interpolated(grid, side):
@@ -134,7 +148,7 @@ def test_timms_own_resizing_gives_the_same_logits():
 
 @pytest.mark.usefixtures("unchecked")
 def test_what_cannot_be_is_said():
-    with pytest.raises(InputError, match="convention is 'bicubic', expected one of antialiased, plain, linear"):
+    with pytest.raises(InputError, match="convention is 'bicubic', expected one of antialiased, plain, corners"):
         resize_positions(vit(), 32, convention="bicubic")
     with pytest.raises(InputError, match="image_size 30 is not divisible by patch_size 4"):
         resize_positions(vit(), 30)

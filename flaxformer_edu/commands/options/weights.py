@@ -16,7 +16,7 @@ def convert(
     target_layout: str | None = None,
     built_with: Annotated[tuple[str, ...], arg(metavar="FIELD")] = (),
     image_size: int | None = None,
-    resize: Literal["antialiased", "plain", "linear"] = "antialiased",
+    resize: Literal["antialiased", "plain", "corners", "linear"] | None = None,
     verbose: bool = False,
     dry_run: bool = False,
 ) -> int:
@@ -43,7 +43,8 @@ def convert(
         built_with: fields in which the target's own module is built otherwise than by default (norm_epsilon, ...): a
             file of weights cannot say so, and is refused without.
         image_size: resample the positions for images of this size, in pixels.
-        resize: as timm does it (antialiased), as transformers does (plain), or as Google did (linear).
+        resize: as timm does it (antialiased), transformers (plain), torchvision (corners), or as Google did (linear);
+            otherwise as the library does whose names the source has.
         verbose: print a table of what went where.
         dry_run: print the table, and write nothing.
     """

@@ -14,8 +14,8 @@ from jaxtyping import Float
 
 from flaxformer_edu.compare.causes.trial import Case, Trial
 from flaxformer_edu.compare.rows import TOLERANCES
-from flaxformer_edu.convert.resampling import Grid, Matrix, along_both, matrix, resample
 from flaxformer_edu.convert.rules import Match, Shapes
+from flaxformer_edu.data.resampling import Grid, Matrix, along_both, matrix, resample
 from flaxformer_edu.layers import LearnedPositions
 
 Table = Float[np.ndarray, "length width"]
@@ -25,7 +25,7 @@ ZERO = 1e-3  # of what two unrelated grids would give: within the rounding of fl
 DESCRIPTIONS = {
     "antialiased": "bicubic, antialiased (timm)",
     "plain": "bicubic, not antialiased (transformers)",
-    "plain, corners kept": "bicubic, corners kept (torchvision)",
+    "corners": "bicubic, corners kept (torchvision)",
     "linear": "linear, corners kept (Google)",
     "linear, corners moved": "linear, not antialiased",
 }

@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from jaxtyping import Num, UInt8
@@ -12,19 +12,18 @@ from flaxformer_edu.errors import InputError
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
+Colours = Literal["shown", "white", "kept"]
 OPAQUE = WHITE = 255
 ORIENTATION = 274  # of the tags of EXIF
 TIFF_BITS, TIFF_PHOTOMETRIC = 258, 262  # of the tags of TIFF 6.0; photometric 0: the largest number is black
 REMEDY = "save it as an ordinary PNG or JPEG"
 
 
-def decode_image(content: bytes, name: str) -> UInt8[np.ndarray, "height width 3"]:
+def decode_image(content: bytes, name: str, colours: Colours = "shown") -> UInt8[np.ndarray, "height width 3"]:
     """A picture file as RGB. `name` is for the message of the `InputError` raised where it cannot be shown rightly.
 
-    It is turned as its EXIF tag says. Grey levels of 16 bits, and floats from 0 to 1, are scaled to 8 bits. What is
-    transparent shows white, as on a page: the colours hidden below it are most often black, and mean nothing. Of an
-    animation the first frame is taken. More than 89 million pixels (Pillow's limit) are refused before memory is
-    asked for.
+    `colours`: see `to_rgb`. Of an animation the first frame is taken. More than 89 million pixels (Pillow's limit) are
+    refused before memory is asked for.
     """
     from PIL import Image
 
@@ -32,7 +31,7 @@ def decode_image(content: bytes, name: str) -> UInt8[np.ndarray, "height width 3
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content)) as image:
-                return np.array(to_rgb(image))
+                return np.array(to_rgb(image, colours))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(f"{name} has too many pixels ({error}); make it smaller") from error
     except InputError as error:
@@ -41,10 +40,24 @@ def decode_image(content: bytes, name: str) -> UInt8[np.ndarray, "height width 3
         raise InputError(f"{name} is no picture that can be read, or damaged ({error}); replace it") from error
 
 
-def to_rgb(image: "Picture") -> "Picture":
-    """The picture upright, in RGB of 8 bits. The message of its `InputError`s wants the file's name in front."""
+def to_rgb(image: "Picture", colours: Colours = "shown") -> "Picture":
+    """The picture upright, as its EXIF tag says, in RGB of 8 bits.
+
+    - "shown", as a viewer shows it: grey levels of 16 bits, and floats from 0 to 1, are scaled to 8 bits. What is
+      transparent shows white, as on a page: the colours hidden below it are most often black, and mean nothing.
+    - "white", as transformers: what is transparent shows white; more than 8 bits are cut off, and white above 255.
+    - "kept", as timm and torchvision's folders: Pillow's own `convert("RGB")`, with the colours below the transparent.
+
+    The message of the `InputError`s of "shown" wants the file's name in front.
+    """
     from PIL import Image, ImageOps
 
+    if colours != "shown":
+        upright = ImageOps.exif_transpose(image)
+        if colours == "kept" or not upright.has_transparency_data:
+            return upright.convert("RGB")
+        ground = Image.new("RGBA", upright.size, "white")
+        return Image.alpha_composite(ground, upright.convert("RGBA")).convert("RGB")
     layout = str(getattr(image, "tile", ""))  # is gone once the picture is loaded
     image.load()
     deep = image.mode.startswith(("I", "F"))
