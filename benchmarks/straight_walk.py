@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "flaxformer_edu"
 # Lower rooms first: nothing imports upwards.
 ROOMS = (
-    *("errors", "remedies", "failures", "door", "files", "locks", "download", "compiler", "canaries"),
+    *("errors", "remedies", "failures", "door", "waiting", "files", "locks", "download", "compiler", "canaries"),
     *("layers", "data", "models", "decode", "plots", "runs", "convert", "training", "reference", "compare"),
     *("commands", "cli", "notebook"),
 )

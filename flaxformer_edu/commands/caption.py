@@ -11,9 +11,10 @@ from flaxformer_edu import plots
 from flaxformer_edu.commands.checkpoint import (
     open_checkpoint,
     picture_batches,
+    preprocessing_of,
     read_thumbnails,
 )
-from flaxformer_edu.data import load_coco, normalise
+from flaxformer_edu.data import load_coco
 from flaxformer_edu.decode import write_captions
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.files import write_json
@@ -37,7 +38,7 @@ def caption(
     if out is not None:
         plots.check_figure_name(out)
     remedy = "which does not write captions: for classes use `flaxformer-edu classify`"
-    model, notes = open_checkpoint(checkpoint, (CaptioningTransformer,), ("idx_to_word", "mean", "std"), remedy)
+    model, notes = open_checkpoint(checkpoint, (CaptioningTransformer,), ("idx_to_word",), remedy)
     sees_pixels = isinstance(model, ViTCaptioner)
     if pictures and not sees_pixels:
         raise InputError(
@@ -48,9 +49,9 @@ def caption(
     names = [str(path) for path in pictures] if loaded is None else loaded["urls"]
     words, texts, shown = list(notes["idx_to_word"]), [], []
     if sees_pixels:
-        vision = model.config.vision
-        for squares, small in picture_batches(names, vision.image_size, vision.channels, folder=data):
-            images = np.asarray(normalise(squares, notes["mean"], notes["std"]))
+        preprocessing = preprocessing_of(notes, model.config.vision)
+        for squares, small in picture_batches(names, preprocessing, folder=data):
+            images = np.asarray(preprocessing.normalise(squares))
             texts += write_captions(model, images, words, beam=beam)
             shown += small if out is not None else []
     elif loaded is not None:

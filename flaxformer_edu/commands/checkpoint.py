@@ -1,5 +1,6 @@
-"""What `flaxformer-edu caption`, `classify` and `explain` have in common: a checkpoint, pictures."""
+"""What `flaxformer-edu caption`, `classify`, `explain` and `features` have in common: a checkpoint, pictures."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,36 +8,63 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
 
-from flaxformer_edu.data import PictureReader, resize_image, thumbnail
+from flaxformer_edu import convert
+from flaxformer_edu.convert.huggingface import CONFIG
+from flaxformer_edu.data import PictureReader, thumbnail
+from flaxformer_edu.data.preprocessing import Preprocessing
 from flaxformer_edu.errors import InputError
+from flaxformer_edu.models import ViTConfig
 from flaxformer_edu.runs import open_model
+from flaxformer_edu.runs.folder import MODEL_FILE
+from flaxformer_edu.waiting import shown_progress
 
 Picture = UInt8[np.ndarray, "height width 3"]
-Squares = UInt8[np.ndarray, "batch size size channel"]
+Squares = Shaped[np.ndarray, "batch size size channel"]
 
 PICTURES_PER_CALL = 32
 THUMBNAIL = 512  # pixels of the longer side
 
 
-def open_checkpoint(folder: Path, kinds: tuple[type, ...], needed: Sequence[str], remedy: str) -> tuple[Any, Any]:
-    """The model as the training left it, and its notes.
+def open_checkpoint(source: str | Path, kinds: tuple[type, ...], needed: Sequence[str], remedy: str) -> tuple[Any, Any]:
+    """The model as the training left it, or that in a file or a folder of a library, or of a name; and its notes.
 
     Raises InputError where there is none, where it is not one of `kinds`, where its notes lack what is `needed`, or
     where its weights are no numbers.
     """
-    if not folder.is_dir():
-        raise InputError(f"no checkpoint {folder}: hand in the folder that training wrote to (its --out)")
-    model, notes = open_model(folder, which="latest")
+    folder = Path(source)
+    if (folder / MODEL_FILE).is_file():
+        model, notes = open_model(folder, which="latest")
+    elif folder.is_dir() and not (folder / CONFIG).is_file():
+        raise InputError(f"{folder} holds no model: hand in the folder that training wrote to (its --out)")
+    elif "://" not in str(source) and not folder.exists():
+        raise InputError(f"no checkpoint {folder}: hand in the folder that training wrote to (its --out), or a file")
+    else:
+        model, notes = convert.open(source)
     if not isinstance(model, kinds):
-        raise InputError(f"{folder} holds a {type(model).__name__}, {remedy}")
-    check_notes(folder, notes, needed)
-    check_weights(folder, model)
+        raise InputError(f"{source} holds a {type(model).__name__}, {remedy}")
+    check_notes(source, notes, needed)
+    check_weights(source, model)
     return model, notes
 
 
-def check_notes(folder: Path, notes: dict[str, Any], needed: Sequence[str]) -> None:
+def preprocessing_of(notes: dict[str, Any], config: ViTConfig) -> Preprocessing:
+    """How pictures are preprocessed for a model. Raises InputError where its notes do not say it.
+
+    Where they say it for another size than the model's, a line on standard error does.
+    """
+    kept = notes.get("preprocessing", {}).get("size", config.image_size)
+    if kept != config.image_size:
+        print(
+            f"assumed: pictures of {config.image_size} pixels, as the model's positions are; its preprocessing makes "
+            f"them {kept}, which `flaxformer-edu convert --image-size {kept}` prepares it for",
+            file=sys.stderr,
+        )
+    return Preprocessing.in_notes(notes, size=config.image_size, channels=config.channels)
+
+
+def check_notes(folder: str | Path, notes: dict[str, Any], needed: Sequence[str]) -> None:
     """Raise InputError where the notes lack what is `needed`."""
     if missing := [name for name in needed if name not in notes]:
         raise InputError(f"{folder} was saved without {', '.join(missing)} in its notes: save it again with them")
@@ -57,20 +85,23 @@ def check_probabilities(probabilities: Float[np.ndarray, "example class"], names
 
 
 def picture_batches(
-    names: Sequence[str | Path], size: int, channels: int, *, folder: Path | None = None
+    names: Sequence[str | Path], preprocessing: Preprocessing, *, folder: Path | None = None
 ) -> Iterator[tuple[Squares, list[Picture]]]:
     """The pictures as the model sees them, some at a time, and each small enough to keep for a figure.
 
     A photograph at its full size is let go before the next is read. Raises InputError, naming it, for one that is
-    missing or no picture.
+    missing or no picture. A bar shows what takes longer than two seconds.
     """
     with PictureReader(folder) as reader:
-        for start in range(0, len(names), PICTURES_PER_CALL):
-            squares, small = [], []
-            for name in names[start : start + PICTURES_PER_CALL]:
-                picture = reader.read(str(name))
-                squares.append(model_square(picture, size, channels))
-                small.append(thumbnail(picture, THUMBNAIL))
+        squares, small = [], []
+        for name in shown_progress(names, "pictures"):
+            picture = reader.read(str(name), preprocessing.colours)
+            squares.append(preprocessing.square(picture))
+            small.append(thumbnail(picture, THUMBNAIL))
+            if len(squares) == PICTURES_PER_CALL:
+                yield np.stack(squares), small
+                squares, small = [], []
+        if squares:
             yield np.stack(squares), small
 
 
@@ -79,8 +110,3 @@ def read_thumbnails(names: Sequence[str | Path], folder: Path | None = None) -> 
     with PictureReader(folder) as reader:
         return [thumbnail(reader.read(str(name)), THUMBNAIL) for name in names]
 
-
-def model_square(picture: Picture, size: int, channels: int) -> UInt8[np.ndarray, "size size channel"]:
-    """The middle square of a picture, as the model saw its training pictures; in grey where it has one channel."""
-    square = resize_image(picture, size)
-    return np.rint(square @ (0.299, 0.587, 0.114)).astype(np.uint8)[..., None] if channels == 1 else square

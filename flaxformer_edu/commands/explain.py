@@ -13,8 +13,7 @@ from jaxtyping import Array, Float, UInt8
 from rich.console import Console
 
 from flaxformer_edu import plots
-from flaxformer_edu.commands.checkpoint import check_notes, open_checkpoint, picture_batches
-from flaxformer_edu.data import normalise
+from flaxformer_edu.commands.checkpoint import check_notes, open_checkpoint, picture_batches, preprocessing_of
 from flaxformer_edu.decode import write_captions
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.layers import attention_rollout, patch_shares
@@ -31,7 +30,7 @@ REMEDY += "--preset pixels"
 def explain(
     picture: Path,
     *,
-    checkpoint: Path,
+    checkpoint: str | Path,
     out: Path = Path("explained"),
     layer: int | None = None,
     head: int | None = None,
@@ -42,20 +41,22 @@ def explain(
 
     `layer` and `head` count from 1; without them, the last layer and the mean of the heads.
     """
-    model, notes = open_checkpoint(checkpoint, (VisionTransformer, ViTCaptioner), ("mean", "std"), REMEDY)
+    model, notes = open_checkpoint(checkpoint, (VisionTransformer, ViTCaptioner), (), REMEDY)
     captions = isinstance(model, ViTCaptioner)
-    check_notes(checkpoint, notes, ("idx_to_word" if captions else "class_names",))
+    check_notes(checkpoint, notes, ("idx_to_word",) if captions else ())
     if caption is not None and not captions:
         raise InputError(f"--caption is given, but {checkpoint} holds a model that writes none")
     vision: ViTConfig = model.config.vision if captions else model.config
     drawn_layer: int = numbered("layer", layer, model.config.layers) or model.config.layers
     head = numbered("head", head, model.config.heads)
-    ((squares, _),) = picture_batches([picture], vision.image_size, vision.channels)
-    square, image = squares[0], normalise(squares, notes["mean"], notes["std"])
+    preprocessing = preprocessing_of(notes, vision)
+    ((squares, _),) = picture_batches([picture], preprocessing)
+    square, image = preprocessing.levels(squares[0]), jnp.asarray(preprocessing.normalise(squares))
     if captions:
         answer, figures = explain_caption(model, square, image, notes["idx_to_word"], caption, drawn_layer, head)
     else:
-        answer, figures = explain_class(model, square, image, notes["class_names"], drawn_layer, head)
+        class_names = notes.get("class_names") or [f"class {i}" for i in range(vision.classes or 0)]
+        answer, figures = explain_class(model, square, image, class_names, drawn_layer, head)
     vectors = position_vectors(model.vision if captions else model)
     if vectors is not None:
         prefix = 0 if vision.positions_of_patches_only else vision.prefix

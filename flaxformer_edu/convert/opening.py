@@ -20,6 +20,7 @@ from flaxformer_edu.convert.presets import Settings
 from flaxformer_edu.convert.readers import read
 from flaxformer_edu.convert.readers.safetensors_files import read_metadata
 from flaxformer_edu.convert.sources import fetch
+from flaxformer_edu.data.preprocessing import assumed_for
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.files import read_json
 from flaxformer_edu.models import VisionTransformer, ViTConfig
@@ -27,11 +28,6 @@ from flaxformer_edu.models.abstract import abstract
 from flaxformer_edu.runs import open_model
 from flaxformer_edu.runs.description import decode
 from flaxformer_edu.runs.folder import MODEL_FILE
-
-# What the pixels of the images were normalised by on which libraries' published models were trained.
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-HALF = {"mean": (0.5,), "std": (0.5,)}
-NORMALISATIONS = {"torchvision": IMAGENET, "timm": HALF, "hf_vit": HALF, "google_npz": HALF}
 
 
 @dataclass(frozen=True)
@@ -70,8 +66,8 @@ def open(
     a bare file is that of `preset`, or of the first one that fits, with the fields in `settings`.
 
     Notes are those that were saved in a folder of ours. Of other sources they hold `layout`, whose names the weights
-    had; `class_names`, `mean` and `std` (of the pixels, from 0 to 1) where they are known; and `assumed`, sentences
-    about what no tensor tells, which are printed too (on the standard error): no guess passes in silence.
+    had; `class_names`, `preprocessing`, `mean` and `std` where they are known; and `assumed`, sentences about what no
+    tensor tells, which are printed too (on the standard error): no guess passes in silence.
 
     `options`, such as `dtype`, go to the model. With `views`, parameters are views of the file where they can be:
     enough for a model that is only to be written elsewhere.
@@ -96,10 +92,12 @@ def open(
         notes, weights = {}, read(path)
         inferred = infer(weights, preset, layout, settings)
         config, layout, assumed = inferred.config, inferred.layout, inferred.assumed
-    if "mean" not in notes and layout in NORMALISATIONS:
-        pixels = NORMALISATIONS[layout]
-        notes, normalisation = notes | pixels, ", ".join(f"{name} {value}" for name, value in pixels.items())
-        assumed += (f"pixels normalised by {normalisation}: what most models in the layout {layout} expect",)
+    sees = {"size": config.image_size, "channels": config.channels}
+    if "preprocessing" not in notes and (expected := assumed_for(layout, **sees)) is not None:
+        notes |= expected.notes()
+        normalisation = f"pixels normalised by mean {expected.mean}, std {expected.std}"
+        resizing = f"pictures resized by {expected.interpolation} ({expected.resize})"
+        assumed += (f"{normalisation}, {resizing}: what most models in the layout {layout} expect",)
     print(f"read: {source}, {len(weights)} tensors with the names of {layout}", file=sys.stderr)
     say_assumed(assumed)
     notes = {"layout": layout, "assumed": assumed, **notes}

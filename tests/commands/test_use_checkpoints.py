@@ -6,12 +6,15 @@ import tracemalloc
 import numpy as np
 import pytest
 from flax import nnx
+from parity.vit_libraries import library
 from PIL import Image
 
+from flaxformer_edu import convert
 from flaxformer_edu.commands.caption import caption
 from flaxformer_edu.commands.checkpoint import check_probabilities, picture_batches
 from flaxformer_edu.commands.classify import classify
 from flaxformer_edu.data import write_pictures
+from flaxformer_edu.data.preprocessing import Preprocessing
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import (
     CaptioningConfig,
@@ -23,6 +26,7 @@ from flaxformer_edu.models import (
 )
 from flaxformer_edu.runs import open_model, save_model
 
+AUTO = ("AutoImageProcessor", "AutoModelForImageClassification")
 WORDS = ("<NULL>", "<START>", "<END>", "<UNK>", "a", "red", "ball")
 PIXELS = {"mean": (0.5,), "std": (0.25,)}
 
@@ -58,13 +62,45 @@ def test_classify(place, tmp_path, capsys):
     assert np.asarray(Image.open(out).convert("L")).min() < 100
 
 
+def test_names_of_classes_are_handed_in(place, tmp_path, capsys):
+    model, _ = open_model(place / "vit")
+    save_model(tmp_path / "vit", model, notes=PIXELS)
+    (tmp_path / "names.txt").write_text("eins\nzwei\n\ndrei\n")
+    picture = (place / "picture.png",)
+    for given, expected in ((("a", "b", "c"), "b 0."), ((str(tmp_path / "names.txt"),), "zwei 0.")):
+        classify(picture, checkpoint=tmp_path / "vit", classes=given)
+        assert expected in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"there are 2 names of classes, but .*vit has 3 classes"):
+        classify(picture, checkpoint=tmp_path / "vit", classes=("a", "b"))
+    with pytest.raises(InputError, match=r"none\.txt cannot be read as a text file"):
+        classify(picture, checkpoint=tmp_path / "vit", classes=("none.txt",))
+
+
+def test_published_models_classify_as_their_libraries_do(place, tmp_path, capsys):
+    config = {"image_size": 8, "patch_size": 4, "width": 8, "layers": 1, "heads": 2, "hidden": 12, "classes": 3}
+    model = VisionTransformer(ViTConfig.b16(**config, norm_epsilon=1e-12), rngs=nnx.Rngs(0))
+    model.head.kernel[...] = np.random.default_rng(0).normal(size=(8, 3))
+    kept = Preprocessing(size=8, resize="exact", interpolation="bilinear", arithmetic="torch", centre="floor")
+    convert.save_huggingface(tmp_path / "hf", model, {"class_names": ("x", "y", "z"), **kept.notes()})
+    transformers = library("transformers")
+    opened = {name: getattr(transformers, name).from_pretrained(tmp_path / "hf") for name in AUTO}
+    picture = tmp_path / "noise.png"
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (30, 20, 4), dtype=np.uint8)).save(picture)
+    pixels = opened[AUTO[0]](images=Image.open(picture), return_tensors="pt", do_convert_rgb=True)
+    expected = opened[AUTO[1]](**pixels).logits.softmax(-1).detach().numpy()[0]
+    classify((picture,), checkpoint=str(tmp_path / "hf"), json=tmp_path / "rows.json")
+    (row,) = json.loads((tmp_path / "rows.json").read_text())
+    ours = {entry["class"]: entry["probability"] for entry in row["classes"]}
+    np.testing.assert_allclose([ours[name] for name in "xyz"], expected, atol=1e-6)
+
+
 def test_photographs_are_let_go_one_after_the_other(tmp_path, monkeypatch):
     photograph = tmp_path / "photograph.png"
     Image.new("1", (2000, 1500)).save(photograph)  # 9 MB in colour
     monkeypatch.setattr("flaxformer_edu.commands.checkpoint.PICTURES_PER_CALL", 6)
     tracemalloc.start()
     try:
-        (batch,) = (squares for squares, _ in picture_batches([photograph] * 6, 16, 3))
+        (batch,) = (squares for squares, _ in picture_batches([photograph] * 6, Preprocessing(size=16)))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -116,8 +152,10 @@ def test_what_cannot_be_done_is_said(place, tmp_path):
         classify(picture, checkpoint=place / "features")
     with pytest.raises(InputError, match=r"holds a VisionTransformer, .* use `flaxformer-edu classify`"):
         caption(picture, checkpoint=place / "vit")
-    with pytest.raises(InputError, match="saved without class_names, mean, std"):
+    with pytest.raises(InputError, match="bare has 3 classes without names: hand them in with --classes"):
         classify(picture, checkpoint=place / "bare")
+    with pytest.raises(InputError, match="saved without preprocessing, or mean and std"):
+        classify(picture, checkpoint=place / "bare", classes=("a", "b", "c"))
     with pytest.raises(InputError, match=r"text\.png is no picture"):
         classify((place / "text.png",), checkpoint=place / "vit")
     with pytest.raises(InputError, match=r"no picture .*gone\.png"):

@@ -14,6 +14,7 @@ from parity.vit_libraries import library, randomised
 from flaxformer_edu import convert
 from flaxformer_edu.convert import open_huggingface, save_huggingface
 from flaxformer_edu.convert.huggingface_config import HARMLESS
+from flaxformer_edu.data.preprocessing import Preprocessing
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import VisionTransformer, ViTConfig
 
@@ -89,11 +90,27 @@ class TestOpen:
         np.testing.assert_allclose(open_huggingface(tmp_path / "bin")[0](IMAGES), expected, atol=1e-5)
 
     def test_pixels_and_class_names(self, folder):
-        assert open_huggingface(folder)[1] == {"class_names": NAMES, "mean": (0.5,), "std": (0.25,)}
+        notes = open_huggingface(folder)[1]
+        assert (notes["class_names"], notes["mean"], notes["std"]) == (NAMES, (0.5,) * 3, (0.25,) * 3)
+        size = open_huggingface(folder)[0].config.image_size
         (folder / "preprocessor_config.json").write_text('{"do_normalize": false, "image_mean": [0.1]}')
-        assert open_huggingface(folder)[1] == {"class_names": NAMES, "mean": (0.0,), "std": (1.0,)}
-        (folder / "preprocessor_config.json").write_text('{"size": 224}')
+        notes = open_huggingface(folder)[1]
+        assert (notes["mean"], notes["std"], notes["preprocessing"]["size"]) == ((0.0,), (1.0,), size)
+        (folder / "preprocessor_config.json").write_text('{"size": 224, "image_processor_type": "BeitImageProcessor"}')
+        kept = Preprocessing.from_json(open_huggingface(folder)[1]["preprocessing"])
+        assert (kept.size, kept.interpolation, kept.mean) == (224, "bicubic", (0.5, 0.5, 0.5))
+        (folder / "preprocessor_config.json").unlink()
         assert open_huggingface(folder)[1] == {"class_names": NAMES}
+
+    def test_preprocessing_survives(self, tmp_path):
+        size = ours().config.image_size
+        stretched = {"resize": "exact", "interpolation": "bilinear"}
+        for options in (stretched, {"resize": "shortest", "resize_to": size + 3}):
+            kept = Preprocessing(size=size, arithmetic="torch", centre="floor", colours="white", **options)
+            kept = replace(kept, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7), resize_to=kept.resize_to or size)
+            save_huggingface(tmp_path / kept.resize, ours(), kept.notes())
+            assert Preprocessing.in_notes(open_huggingface(tmp_path / kept.resize)[1], size=size, channels=3) == kept
+            library("transformers").AutoImageProcessor.from_pretrained(tmp_path / kept.resize)
 
     def test_defaults_are_those_of_transformers(self, folder):
         described = json.loads((folder / "config.json").read_text())
@@ -157,8 +174,8 @@ class TestRefused:
         assert len(str(error.value)) < 400
 
     def test_pixels_that_are_no_numbers(self, folder):
-        (folder / "preprocessor_config.json").write_text('{"image_mean": [0.5], "image_std": 1}')
-        with pytest.raises(InputError, match=r"image_mean and image_std are \[0\.5\] and 1, expected lists of numbers"):
+        (folder / "preprocessor_config.json").write_text('{"image_mean": [0.5], "image_std": "grey"}')
+        with pytest.raises(InputError, match=r"json: image_std is 'grey', expected a list of numbers"):
             open_huggingface(folder)
 
     def test_what_is_not_there(self, folder):

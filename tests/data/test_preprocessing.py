@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from data.strange_pictures import strange_picture
+from parity.vit_libraries import library
 from PIL import Image, ImageOps
-from twins.libraries import import_torchvision
 
 from flaxformer_edu.data.formats.pictures import to_rgb
 from flaxformer_edu.data.preprocessing import Preprocessing, assumed_for, read_timm, read_transformers, resize_picture
@@ -54,9 +54,7 @@ def pictures(count: int, most: float = 60):
 @pytest.mark.parametrize("kind", PROCESSORS)
 @pytest.mark.parametrize("count", COUNTS)
 def test_transformers(kind: str, count: int):
-    import_torchvision()
-    import transformers
-
+    transformers = library("transformers")
     described = PROCESSORS[kind]
     processor = getattr(transformers, f"{kind}ImageProcessor")(**described)
     ours = read_transformers("a.json", json.loads(processor.to_json_string()), size=24)
@@ -77,13 +75,11 @@ def test_transformers(kind: str, count: int):
 @pytest.mark.parametrize("mode", ["center", "squash"])
 @pytest.mark.parametrize("count", COUNTS)
 def test_timm(mode: str, count: int):
-    import_torchvision()
-    from timm.data import create_transform, resolve_data_config
-
+    timm = library("timm.data")
     for name, share in (("bicubic", 0.9), ("bilinear", 0.875), ("lanczos", 1.0), ("nearest", 0.95)):
         described = {"input_size": (3, 24, 24), "interpolation": name, "crop_pct": share, "crop_mode": mode}
-        config = resolve_data_config({}, pretrained_cfg=described)
-        transform = create_transform(**config, is_training=False)
+        config = timm.resolve_data_config({}, pretrained_cfg=described)
+        transform = timm.create_transform(**config, is_training=False)
         ours = read_timm("a.json", described)
         for upright, image in pictures(count):
             values = transform(upright.convert("RGB")).numpy().transpose(1, 2, 0)
@@ -94,11 +90,9 @@ def test_timm(mode: str, count: int):
 @pytest.mark.parametrize("kind", ["pillow", "torch"])
 @pytest.mark.parametrize("count", COUNTS)
 def test_torchvision(kind: str, antialias: bool, count: int):
-    import_torchvision()
-    from torchvision.transforms import InterpolationMode, v2
-
+    v2, modes = library("torchvision.transforms.v2"), library("torchvision.transforms").InterpolationMode
     for name in ("bilinear", "bicubic") if antialias or kind == "torch" else ():
-        mode = InterpolationMode(name)
+        mode = modes(name)
         to_square = v2.Compose([v2.Resize(28, mode, antialias=antialias), v2.CenterCrop(24)])
         options = {"interpolation": name, "arithmetic": kind, "antialias": antialias, "colours": "kept"}
         ours = Preprocessing(size=24, resize="shortest", resize_to=28, **options)
@@ -113,10 +107,8 @@ def test_torchvision(kind: str, antialias: bool, count: int):
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("antialias", [True, False])
 def test_torchvision_of_floats(antialias: bool, count: int):
-    import_torchvision()
-    from torchvision.transforms import InterpolationMode
-    from torchvision.transforms.v2 import functional
-
+    functional = library("torchvision.transforms.v2.functional")
+    modes = library("torchvision.transforms").InterpolationMode
     names = ("bilinear", "bicubic", "lanczos")[: 3 if antialias else 2]
     for number in range(count):
         random = np.random.default_rng(number)
@@ -124,7 +116,7 @@ def test_torchvision_of_floats(antialias: bool, count: int):
         height, width = (int(side) for side in random.integers(2, 99, 2))  # of one column PyTorch's are wrong
         floats = torch.from_numpy(image.transpose(2, 0, 1).astype(np.float32))
         for name in names:
-            options = {"interpolation": InterpolationMode(name), "antialias": antialias}
+            options = {"interpolation": modes(name), "antialias": antialias}
             theirs = functional.resize(floats, [height, width], **options).numpy().transpose(1, 2, 0)
             ours = resize_picture(image, height, width, name, "torch_float", antialias)
             assert worst(theirs, ours) <= 2e-6 * 255, (name, image.shape, height, width)

@@ -68,31 +68,38 @@ def translate(
 def classify(
     pictures: Positional[tuple[Path, ...]],
     *,
-    checkpoint: Annotated[Path, arg(metavar="FOLDER")],
+    checkpoint: Annotated[str, arg(metavar="SOURCE")],
+    classes: Annotated[tuple[str, ...], arg(metavar="NAMES_OR_FILE")] = (),
     out: Annotated[Path | None, arg(metavar="FILE")] = None,
     json: Annotated[Path | None, arg(metavar="FILE")] = None,
 ) -> int:
-    """Say what is on pictures, with a Vision Transformer trained by `python -m train.vit --out FOLDER`.
+    """Say what is on pictures, with a Vision Transformer that was trained here or published elsewhere.
+
+    Pictures become what the model sees as its preprocessing says, which is kept with it.
 
     For example:
     $ flaxformer-edu classify --checkpoint runs/cifar10 cat.jpg ship.png
     $ flaxformer-edu classify --checkpoint runs/cifar10 cat.jpg --out classified.png --json classes.json
+    $ flaxformer-edu classify --checkpoint hf://google/vit-base-patch16-224 cat.jpg
+    $ flaxformer-edu classify --checkpoint torchvision://vit_b_16 cat.jpg --classes imagenet_classes.txt
 
     Args:
-        pictures: image files; the middle square of each is resized to what the model was trained on.
-        checkpoint: the folder that training wrote to.
+        pictures: image files.
+        checkpoint: the folder that training or `convert` wrote to, a folder of transformers, a file of weights, or a
+            name: hf://OWNER/NAME, torchvision://vit_b_16.
+        classes: the names of the classes, if the checkpoint has none: words, or a text file with one per line.
         out: also draw the pictures with their classes (.png, .pdf, .svg, .jpg).
         json: also write the rows to this file.
     """
     from flaxformer_edu.commands.classify import classify as run
 
-    return run(pictures, checkpoint=checkpoint, out=out, json=json)
+    return run(pictures, checkpoint=checkpoint, classes=classes, out=out, json=json)
 
 
 def explain(
     picture: Positional[Path],
     *,
-    checkpoint: Annotated[Path, arg(metavar="FOLDER")],
+    checkpoint: Annotated[str, arg(metavar="SOURCE")],
     out: Annotated[Path, arg(metavar="FOLDER")] = Path("explained"),
     layer: int | None = None,
     head: int | None = None,
@@ -107,8 +114,9 @@ def explain(
     $ flaxformer-edu explain --checkpoint runs/pixels ball.png --caption "a red ball"
 
     Args:
-        picture: an image file; its middle square is resized to what the model was trained on.
-        checkpoint: the folder that training wrote to.
+        picture: an image file; it becomes what the model sees as its preprocessing says.
+        checkpoint: the folder that training or `convert` wrote to, a folder of transformers, a file of weights, or a
+            name: hf://OWNER/NAME, torchvision://vit_b_16.
         out: where the pictures go.
         layer: whose attention is drawn large, from 1; without it, the last layer's.
         head: whose attention that is, from 1; without it, the mean of all heads.

@@ -54,7 +54,7 @@ def read_transformers(where: object, described: Described, *, size: int, channel
     """What transformers 5 does with a picture: torchvision's arithmetic, whichever processor wrote the file.
 
     A processor named in `described` has its defaults, and without a name ViT's. `size` is the model's, for files that
-    leave pictures as large as they are. `where` is for messages.
+    name none, or leave pictures as large as they are. `where` is for messages.
     Raises InputError for another processor, a field that is not understood, and a value that cannot be.
     """
     kind = _processor(where, described)
@@ -81,7 +81,7 @@ def read_transformers(where: object, described: Described, *, size: int, channel
         known = ", ".join(f"{number} ({name})" for number, name in RESAMPLE.items())
         raise InputError(f"{where}: resample is {values['resample']!r:.40}, expected one of {known}")
     normal = values["do_normalize"]
-    return _made(
+    made = _made(
         where,
         size=final,
         channels=channels,
@@ -95,6 +95,29 @@ def read_transformers(where: object, described: Described, *, size: int, channel
         mean=_numbers(where, "image_mean", values["image_mean"], channels) if normal else (0.0,),
         std=_numbers(where, "image_std", values["image_std"], channels) if normal else (1.0,),
     )
+    return made if "size" in described else made.at(size)
+
+
+def describe_transformers(preprocessing: Preprocessing) -> dict[str, Any]:
+    """preprocessor_config.json: what comes nearest. A largest middle square is cut out after resizing, not before."""
+    p, side = preprocessing, preprocessing.resize_to or preprocessing.size
+    shortest = p.resize in ("middle", "shortest")
+    kind = "DINOv3ViT" if p.arithmetic == "torch_float" else "CLIP" if shortest else "DeiT"
+    numbers = {name: [*values] * (p.channels // len(values)) for name, values in (("mean", p.mean), ("std", p.std))}
+    return {
+        "image_processor_type": f"{kind}ImageProcessor",
+        "do_convert_rgb": p.channels == 3,
+        "do_resize": p.resize != "none",
+        "size": {"shortest_edge": side} if shortest else {"height": side, "width": side},
+        "resample": next(number for number, name in RESAMPLE.items() if name == p.interpolation),
+        "do_center_crop": shortest or p.resize == "none" or side != p.size,
+        "crop_size": {"height": p.size, "width": p.size},
+        "do_rescale": True,
+        "rescale_factor": p.rescale,
+        "do_normalize": True,
+        "image_mean": numbers["mean"],
+        "image_std": numbers["std"],
+    }
 
 
 def read_timm(where: object, described: Described) -> Preprocessing:
@@ -127,6 +150,8 @@ def read_timm(where: object, described: Described) -> Preprocessing:
 
 def assumed_for(layout: str, *, size: int, channels: int = 3) -> Preprocessing | None:
     """What most models in a layout expect, whose file says nothing; None for layouts whose models see no pictures."""
+    if channels not in (1, 3):
+        return None  # of no picture that could be opened
     half, imagenet = ((0.5,), (0.5,)), (IMAGENET["image_mean"], IMAGENET["image_std"])
     (mean, std) = imagenet if layout == "torchvision" and channels == 3 else half
     normal = Preprocessing(size=size, channels=channels, mean=mean, std=std)
@@ -135,7 +160,7 @@ def assumed_for(layout: str, *, size: int, channels: int = 3) -> Preprocessing |
         return replace(normal, colours="kept", resize="shortest", resize_to=to, interpolation="bilinear")
     if layout == "timm":
         return replace(normal, colours="kept", resize="shortest", resize_to=int(size / 0.9))
-    if layout == "hf_vit":
+    if layout.startswith("hf_"):
         stretched = replace(normal, colours="white", resize="exact", interpolation="bilinear")
         return replace(stretched, arithmetic="torch", centre="floor")
     if layout == "google_npz":

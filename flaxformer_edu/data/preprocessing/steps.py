@@ -107,9 +107,26 @@ class Preprocessing:
 
     def at(self, size: int) -> "Preprocessing":
         """The same for a model of another size: the share that is cut out stays."""
-        if self.resize_to is None:
+        if self.resize_to is None or size == self.size:
             return replace(self, size=size)
         return replace(self, size=size, resize_to=max(size, round(self.resize_to * size / self.size)))
+
+    def notes(self) -> dict[str, Any]:
+        """What a model's notes keep of it."""
+        return {"mean": self.mean, "std": self.std, "preprocessing": self.to_json()}
+
+    @classmethod
+    def in_notes(cls, notes: Mapping[str, Any], *, size: int, channels: int) -> "Preprocessing":
+        """That in the notes of a model which sees `size` pixels; of older ones `mean` and `std`, and the middle square.
+
+        Raises InputError where the notes have neither, or say what cannot be.
+        """
+        if "preprocessing" in notes:
+            return cls.from_json(notes["preprocessing"]).at(size)
+        mean, std = (tuple(map(float, notes[name])) if name in notes else None for name in ("mean", "std"))
+        if mean is None or std is None:
+            raise InputError("the model was saved without preprocessing, or mean and std, in its notes: save it again")
+        return cls(size=size, channels=channels, mean=mean, std=std)
 
     def to_json(self) -> dict[str, Any]:
         """As it is kept in a model's notes."""
