@@ -1,5 +1,6 @@
 """`flaxformer-edu convert`: a model's weights from one kind of file or folder to another."""
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path

@@ -90,7 +90,9 @@ class TestThereAndBack:
         convert(str(tmp_path / "hf"), tmp_path / "ours")
         model, notes = open_model(tmp_path / "ours")
         assert same(model, vit())
-        assert notes == {"layout": "hf_vit", "assumed": (), **NOTES}
+        pixels = {"mean": (0.5,) * 3, "std": (0.25,) * 3}  # as many as the model has channels
+        assert notes.pop("preprocessing")["mean"] == (0.5,) * 3
+        assert notes == {"layout": "hf_vit", "assumed": (), "class_names": NOTES["class_names"], **pixels}
 
     def test_a_file_becomes_a_folder_and_a_file_again(self, place, tmp_path):
         convert(str(place / "scratch.pth"), tmp_path / "ours")
