@@ -10,6 +10,7 @@ from flaxformer_edu.remedies import BROKEN_PIPE, REMEDIES, UNFORESEEN, WRONG_INP
 SAID_BY_LIBRARIES = {
     "No space left on device": "a disk is full: free some space, or choose a place on another disk",
     "Disk quota exceeded": "your share of a disk is full: free some space, or choose a place on another disk",
+    "futures but timed out after": "a save took too long, by a clock that may have been put forward: start it again",
     "Too many open files": "too many files are open: allow more, by `ulimit -n 4096`",
     "Unable to initialize backend": "JAX finds no such device: set JAX_PLATFORMS to one that is here, or to cpu",
     "RESOURCE_EXHAUSTED": "out of memory: choose a smaller batch, smaller or fewer inputs, or a smaller model",

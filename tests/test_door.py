@@ -55,6 +55,7 @@ FORESEEN = [
     (FromALibrary("RESOURCE_EXHAUSTED: Out of memory\nallocating 99"), r"out of memory.*Out of memory allocating 99\)"),
     (RuntimeError("Unable to initialize backend 'tpu': no"), "JAX finds no such device: set JAX_PLATFORMS to one that"),
     (UnicodeEncodeError("utf-8", "a\udcff", 1, 2, "surrogates not allowed"), r"'a\\udcff' is not UTF-8, .* name"),
+    (TimeoutError("ChainedFuture completed 1/7 futures but timed out after 9.0 s"), "a save took too long, by a clock"),
     (OSError(errno.EMFILE, "Too many open files", "f"), "by `ulimit -n 4096`"),
 ]
 

@@ -167,7 +167,7 @@ class Checkpoints:
         for step in set(steps[: -self._keep]) - {self.best}:
             self._place(step).rename(self._place(step).with_name(f"{step}{UNFINISHED}"))
         for path in (self.folder / FOLDER).glob(f"*{UNFINISHED}*"):
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)  # a thread of a save that failed may be deleting it, too
 
     @cached_property
     def _manager(self) -> Any:

@@ -16,6 +16,7 @@ from flaxformer_edu.runs.tensorboard import TensorBoard
 
 IN_FLIGHT = 4  # calls the device may be behind the host
 FETCH_SECONDS = 0.5
+EXPLODED = 1e6  # times the run's first loss, or 1 where that is smaller
 Show = Callable[[Row], None] | None
 
 
@@ -61,20 +62,26 @@ class MetricsLog:
             self.fetch(keep=IN_FLIGHT)
 
     def fetch(self, *, keep: int = 0) -> None:
-        """Write the rows of all calls but the last `keep`. Raises DivergedError at the first one not finite."""
+        """Write the rows of all calls but the last `keep`. Raises DivergedError at the first useless loss."""
         ready = self._pending[: len(self._pending) - keep]
         self._pending = self._pending[len(ready) :]
         for (step, _), metrics in zip(ready, jax.device_get([metrics for _, metrics in ready]), strict=True):
             columns = {name: np.atleast_1d(values) for name, values in metrics.items()}
             losses = columns.pop("loss")
             for i, row_step in enumerate(range(step - len(losses) + 1, step + 1)):
-                if not math.isfinite(losses[i]):
-                    raise DivergedError(f"the loss is {losses[i]} at step {row_step}", row_step)
+                self._check(row_step, float(losses[i]))
                 others = {name: float(values[i]) for name, values in columns.items()}
                 self.write({"step": row_step, "loss": float(losses[i]), **others})
         self._fetched = time.monotonic()
         if self._show is not None and self.rows:
             self._show(self.rows[-1])
+
+    def _check(self, step: int, loss: float) -> None:
+        first = abs(self.rows[0].get("loss") or 0.0) if self.rows else abs(loss)
+        if not math.isfinite(loss):
+            raise DivergedError(f"the loss is {loss} at step {step}", step)
+        if abs(loss) > EXPLODED * max(first, 1.0):
+            raise DivergedError(f"the loss is {loss:.3g} at step {step}, over a million times the first one", step)
 
     def write(self, row: Row) -> None:
         """Add one row."""

@@ -13,7 +13,7 @@ Row = dict[str, Any]
 
 
 class DivergedError(InputError):
-    """The loss or the parameters are no longer finite: at `step`, or after it."""
+    """The loss or the parameters are no longer finite, or the loss has exploded: at `step`, or after it."""
 
     def __init__(self, message: str, step: int):
         super().__init__(message)

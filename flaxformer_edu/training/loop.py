@@ -62,9 +62,9 @@ def fit(
     devices a run goes on, but its numbers differ by rounding, which is said. With a folder, SIGTERM and Ctrl-C write a
     checkpoint and leave the program (SystemExit).
 
-    Raises DivergedError, an InputError, where the loss or the parameters stop being finite, which names the step and
-    what of its batch is not finite; InputError where the folder holds a run with other settings or other data, or is in
-    use by another process. What `train` raises passes through, and the same call resumes the run.
+    Raises DivergedError, an InputError, where the loss explodes or stops being finite, or the parameters do: it names
+    the step, and what of its batch is not finite. Raises InputError where the folder holds a run with other settings or
+    other data, or is in use by another process. What `train` raises passes through, and the same call resumes the run.
     """
     if (evaluate_fn is None) != (validation is None):
         raise InputError("evaluation needs both evaluate_fn and validation: hand in both, or neither")

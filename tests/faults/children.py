@@ -68,7 +68,7 @@ def moments(count: int, trials: int, seed: int) -> list[int]:
     return chosen[:trials]
 
 
-def train(folder: Path, *, source: Any = None, said: io.StringIO | None = None) -> Any:
+def train(folder: Path, *, source: Any = None, optimizer: Any = None) -> Any:
     """Fourteen steps of the tiny model, evaluated and saved."""
     from rich.console import Console
     from training.tiny import Source, evaluate_fn, loss_fn, tiny, validation
@@ -78,13 +78,13 @@ def train(folder: Path, *, source: Any = None, said: io.StringIO | None = None) 
     return fit(
         tiny(rate=0.2),
         loss_fn,
-        Optimizer(learning_rate=0.01),
+        optimizer or Optimizer(learning_rate=0.01),
         source or Source(),
         LoopConfig(steps=14, evaluate_every=5, save_every=4, ema_decay=0.9),
         evaluate_fn=evaluate_fn,
         validation=validation,
         folder=folder,
-        console=Console(file=said or io.StringIO()),
+        console=Console(file=io.StringIO()),
     )
 
 

@@ -19,15 +19,15 @@ def disk(tmp_path):
     """A file system of its own, whose size `resize` changes."""
     place = tmp_path / "disk"
     place.mkdir()
-    if not sys.platform.startswith("linux") or mount(place, "1m").returncode:
+    if not sys.platform.startswith("linux") or mount(place, "size=1m").returncode:
         pytest.skip("mounting a small disk takes Linux, and root")
     yield place
     subprocess.run(["umount", "--lazy", place], check=True)
 
 
-def mount(place: Path, size: str, *options: str) -> subprocess.CompletedProcess[bytes]:
-    """Mount a tmpfs, or with "remount" change its size."""
-    command = ["mount", "-t", "tmpfs", "-o", ",".join([*options, f"size={size}"]), "tmpfs", place]
+def mount(place: Path, *options: str) -> subprocess.CompletedProcess[bytes]:
+    """Mount a tmpfs, or with "remount" change its size and how many files and folders it can hold."""
+    command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", place]
     return subprocess.run(command, capture_output=True, check=False)
 
 
@@ -46,13 +46,15 @@ def test_a_run_goes_on_where_there_is_room_again(disk, trials, tmp_path, outcome
     cache, whole = Path(jax.config.jax_compilation_cache_dir), tmp_path / "whole"
     assert run(context, whole, cache) == 0
     needed = sum(-(-path.stat().st_size // 4096) * 4 for path in whole.rglob("*") if path.is_file())  # KiB
+    files = len(list(whole.rglob("*")))
 
     draw = random.Random(trials)
     for trial in range(trials):
         folder = disk / f"run{trial}"
-        mount(disk, f"{draw.randrange(8, needed)}k", "remount").check_returncode()
+        least = f"size={draw.randrange(8, needed)}k" if trial % 2 == 0 else f"nr_inodes={draw.randrange(2, files)}"
+        mount(disk, "remount", least).check_returncode()
         failed = run(context, folder, cache)
-        mount(disk, "64m", "remount").check_returncode()
+        mount(disk, "remount", "size=64m", "nr_inodes=100k").check_returncode()
         assert run(context, folder, cache) == 0
         assert_same_folders(folder, whole)
         outcomes["recovered" if failed else "harmless"] += 1

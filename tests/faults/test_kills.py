@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -164,15 +165,17 @@ def test_a_run_that_is_halted(whole, trials, tmp_path, outcomes):
     folder = tmp_path / "run"
     for moment in moments(whole[2], trials, trials):
         process = start(train, folder, die_at=moment, number=signal.SIGSTOP)
-        while process.is_alive() and not halted(process.pid):
-            process.join(0.01)
+        with suppress(FileNotFoundError):  # it has ended
+            while not halted(process.pid):
+                process.join(0.01)
         try:
             train(folder)
         except InputError as error:
             assert "in use by process" in str(error)  # noqa: PT017 (else it had not begun, or had ended)
             outcomes["refused"] += 1
         while process.is_alive():
-            os.kill(process.pid, signal.SIGCONT)
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGCONT)
             process.join(0.01)
         count(outcomes, process.exitcode, resumed(folder, whole))
 
