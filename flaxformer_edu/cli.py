@@ -8,7 +8,7 @@ from tyro.conf import OmitSubcommandPrefixes, arg
 
 from flaxformer_edu import door
 from flaxformer_edu.commands.options.data import data
-from flaxformer_edu.commands.options.models import caption, classify, explain, identify, translate
+from flaxformer_edu.commands.options.models import caption, classify, explain, features, identify, translate
 from flaxformer_edu.commands.options.weights import compare, convert
 
 
@@ -63,7 +63,7 @@ def demo(out: Annotated[Path, arg(metavar="FOLDER")] = Path("demo_output")) -> i
     return run(out)
 
 
-COMMANDS = (verify, doctor, demo, data, caption, translate, classify, explain, identify, convert, compare)
+COMMANDS = (verify, doctor, demo, data, caption, translate, classify, features, explain, identify, convert, compare)
 
 
 def run() -> int | None:

@@ -32,6 +32,7 @@ def run(monkeypatch, *arguments):
         "identify",
         "translate",
         "convert",
+        "features",
         "explain",
         "compare",
     ],

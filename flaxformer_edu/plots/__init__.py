@@ -8,7 +8,7 @@ from flaxformer_edu.plots.attention import attended_words, attention_grid, atten
 from flaxformer_edu.plots.confusion import confusion_counts, confusion_matrix, frequent_confusions
 from flaxformer_edu.plots.curves import training_curves
 from flaxformer_edu.plots.panels import show_image
-from flaxformer_edu.plots.pictures import captioned_pictures, misclassified
+from flaxformer_edu.plots.pictures import captioned_pictures, misclassified, neighbours
 from flaxformer_edu.plots.positions import position_similarity
 from flaxformer_edu.plots.saving import check_figure_name, save_figure
 from flaxformer_edu.plots.side_by_side import side_by_side
@@ -24,6 +24,7 @@ __all__ = [
     "confusion_matrix",
     "frequent_confusions",
     "misclassified",
+    "neighbours",
     "position_similarity",
     "save_figure",
     "show_image",

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float, Integer, UInt8
 
 from flaxformer_edu.errors import InputError
-from flaxformer_edu.plots.panels import WIDTH, new_figure, show_image, wrap
+from flaxformer_edu.plots.panels import COLOURS, WIDTH, new_figure, show_image, wrap
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,6 +24,25 @@ def captioned_pictures(
     for axis, picture, caption in zip(axes, pictures, captions, strict=False):
         axis.imshow(picture)
         axis.set_title(wrap(caption, 90 // columns), y=-0.02, pad=0, verticalalignment="top", fontsize=9)
+    return figure
+
+
+def neighbours(
+    rows: Sequence[Sequence[UInt8[np.ndarray, "_height _width 3"]]], titles: Sequence[Sequence[str]]
+) -> "Figure":
+    """In each row a picture, framed, and those that are most like it."""
+    columns = max(map(len, rows))
+    figure = new_figure(columns, len(rows), width=WIDTH / columns, height=WIDTH / columns + 0.25)
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for axis in axes.ravel():
+        axis.axis("off")
+    for line, pictures, names in zip(axes, rows, titles, strict=True):
+        for axis, picture, name in zip(line, pictures, names, strict=False):
+            axis.axis("on")
+            show_image(axis, picture)
+            axis.set_title(name if len(name) <= 90 // columns else f"…{name[-90 // columns :]}", fontsize=8)
+        for side in line[0].spines.values():
+            side.set(color=COLOURS[1], linewidth=3)
     return figure
 
 

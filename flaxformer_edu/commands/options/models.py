@@ -96,6 +96,36 @@ def classify(
     return run(pictures, checkpoint=checkpoint, classes=classes, out=out, json=json)
 
 
+def features(
+    places: Annotated[Positional[tuple[Path, ...]], arg(metavar="FOLDER_OR_FILES")],
+    *,
+    checkpoint: Annotated[str, arg(metavar="SOURCE")],
+    out: Annotated[Path, arg(metavar="FILE")],
+    neighbours: Annotated[Path | None, arg(metavar="FILE")] = None,
+    batch: int = 32,
+) -> int:
+    """Write what a Vision Transformer makes of each picture, the vector that its classifier sees, to one file.
+
+    For example:
+    $ flaxformer-edu features my_pictures --checkpoint hf://facebook/dinov2-small --out features.npz
+    $ flaxformer-edu features holiday --checkpoint runs/mine --out features.parquet --neighbours alike.png
+
+    A .npz file holds the arrays `files` and `features` (for numpy.load), a .parquet file the columns file and features
+    (with the extra parquet).
+
+    Args:
+        places: folders, of which all pictures are taken, and image files.
+        checkpoint: the folder that training or `convert` wrote to, a folder of transformers, a file of weights, or a
+            name: hf://OWNER/NAME, torchvision://vit_b_16.
+        out: the file to write (.npz or .parquet).
+        neighbours: also draw some pictures with those most like them (.png, .pdf, .svg, .jpg).
+        batch: how many pictures are computed at once.
+    """
+    from flaxformer_edu.commands.features import features as run
+
+    return run(places, checkpoint=checkpoint, out=out, neighbours=neighbours, batch=batch)
+
+
 def explain(
     picture: Positional[Path],
     *,
