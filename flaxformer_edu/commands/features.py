@@ -123,7 +123,7 @@ def draw_neighbours(path: Path, names: Sequence[str], vectors: Features) -> None
     queries = np.unique(np.linspace(0, len(names) - 1, min(QUERIES, len(names))).astype(int)).tolist()
     found = nearest(vectors, queries, min(NEAREST, len(names) - 1))
     rows = [[str(names[i]) for i in (query, *row)] for query, row in zip(queries, found.tolist(), strict=True)]
-    titles = [[Path(name).name for name in row] for row in rows]
+    titles = [["/".join(Path(name).parts[-2:]) for name in row] for row in rows]  # the folder is often the class
     plots.save_figure(plots.neighbours([read_thumbnails(row) for row in rows], titles), path)
 
 
