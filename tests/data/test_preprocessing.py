@@ -61,6 +61,9 @@ def test_transformers(kind: str, count: int):
     kept = read_transformers("a.json", {"image_processor_type": f"{kind}ImageProcessor", **described}, size=24)
     assert ours == kept, "a file that says less means the same"
     raw = read_transformers("a.json", {"image_processor_type": f"{kind}ImageProcessor", **described, **RAW}, size=24)
+    silent = read_transformers("a.json", {"image_processor_type": f"{kind}ImageProcessor"}, size=224)
+    default = getattr(transformers, f"{kind}ImageProcessor")().to_json_string()
+    assert silent == read_transformers("a.json", json.loads(default), size=224), "nor does one that says nothing"
     for upright, image in pictures(count):
         squares = ours.square(rgb(image, ours))[None]
         assert squares.shape == (1, 24, 24, 3)

@@ -22,7 +22,7 @@ PROCESSORS: dict[str, dict[str, Any]] = {
     "DINOv3ViT": {**STRETCHED, **IMAGENET, "resample": 2},
     "Beit": {**STRETCHED, **HALF, "resample": 3},
     "DeiT": {**STRETCHED, **HALF, "resample": 3, "size": 256, "do_center_crop": True},
-    "Siglip": {**STRETCHED, **HALF, "resample": 3, "default_to_square": False},
+    "Siglip": {**STRETCHED, **HALF, "resample": 3, "size": (224, 224), "default_to_square": False},
     "CLIP": CUT,
     "Bit": CUT,
 }
