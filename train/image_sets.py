@@ -1,12 +1,17 @@
-"""The sets of images that recipes classify, and how the images of each may be changed at random."""
+"""The sets of images that recipes classify, one's own among them, and how their images may be changed at random."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import jax
 
 from flaxformer_edu.data import ArrayDataset, load_cifar10, load_digits, load_mnist, random_crop, random_flip
+from flaxformer_edu.data.image_sets.own import FORMS, has_pictures, load_pictures
+from flaxformer_edu.data.preprocessing import Preprocessing
+from flaxformer_edu.errors import InputError
+from train import recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +28,47 @@ class Source:
         return random_flip(jax.random.fold_in(key, 1), images) if self.mirror else images
 
 
+def _no_folder(_: Path | None) -> dict[str, ArrayDataset]:
+    raise InputError(f"--dataset folder needs --data, {FORMS}")
+
+
 SOURCES = {
     "cifar10": Source(load=load_cifar10, preset="cs231n", mirror=True),
     "mnist": Source(load=load_mnist, preset="mnist"),
     "digits": Source(load=lambda _: load_digits(), preset="digits"),
+    "folder": Source(load=_no_folder, preset="tuned", mirror=True),
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageConfig(recipe.RecipeConfig):
+    """The options of a recipe that classifies images."""
+
+    dataset: Literal["cifar10", "mnist", "digits", "folder"] | None = None
+    """Default: folder, your own pictures, if --data is a folder with a subfolder for each class (or with train and val,
+    which have them), or a .csv with the columns file and label; otherwise cifar10. CIFAR-10 and MNIST are downloaded
+    once, or read from the --data folder (cifar-10-batches-py, or idx files)."""
+    val: float = 0.2
+    """Of your own pictures, the share of each class that is not trained on, if there is no folder val."""
+
+    @property
+    def named(self) -> str:
+        """The name of the data set."""
+        own = self.data is not None and has_pictures(self.data)
+        return self.dataset or ("folder" if own else "cifar10")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """As of every recipe, with the data set that is meant."""
+        own = ("val",) if self.named != "folder" else ()
+        given = {**super().settings, "dataset": self.named}
+        return {name: value for name, value in given.items() if name not in own}
+
+    def load(self, preprocessing: Preprocessing) -> tuple[ArrayDataset, ArrayDataset]:
+        """What is trained on, and what is evaluated; one's own pictures as the preprocessing makes them."""
+        if self.named == "folder" and self.data is not None:
+            parts = load_pictures(self.data, preprocessing, val=self.val, seed=self.seed)
+        else:
+            parts = SOURCES[self.named].load(self.data)
+        train, held_out = parts.values()
+        return train, held_out

@@ -1,10 +1,11 @@
-"""Train a Vision Transformer to classify CIFAR-10, MNIST or scikit-learn's digits.
+"""Train a Vision Transformer to classify CIFAR-10, MNIST, scikit-learn's digits, or your own pictures.
 
 For example:
 $ python -m train.vit --preset tuned --out runs/cifar10
 $ python -m train.vit --preset cs231n --data cifar-10-batches-py --json figures.json
 $ python -m train.vit --preset cs231n --overfit-one-batch
 $ python -m train.vit --dataset digits
+$ python -m train.vit --data my_pictures --image-size 64 --out runs/mine    # with a subfolder for each class
 $ python -m train.vit --preset compact --out runs/compact    # for a GPU or a TPU
 """
 
@@ -17,19 +18,21 @@ from flax import nnx
 from jaxtyping import Array
 
 from flaxformer_edu.data import Pixels
+from flaxformer_edu.data.image_sets.own import measured
+from flaxformer_edu.data.preprocessing import Preprocessing
 from flaxformer_edu.models import VisionTransformer
 from flaxformer_edu.training import Task, accuracy, classification, cross_entropy
 from train import recipe
-from train.image_sets import SOURCES, Source
+from train.image_sets import SOURCES, ImageConfig, Source
 from train.vit_presets import OVERFIT, PRESETS, Preset
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(recipe.RecipeConfig):
+class Config(ImageConfig):
     """The command line."""
 
-    dataset: Literal["cifar10", "mnist", "digits"] = "cifar10"
-    """CIFAR-10 and MNIST are downloaded once, or read from the --data folder (cifar-10-batches-py, or idx files)."""
+    image_size: int = 32
+    """Of your own pictures: pixels per side that the model sees; the largest square in the middle of each is kept."""
     preset: Literal["cs231n", "tuned", "compact", "scratch", "scratch_large", "digits", "mnist"] | None = None
     """Model and training; compact and scratch_large want an accelerator. Default: cs231n, or the data set's own."""
     patch_size: int | None = None
@@ -54,9 +57,14 @@ def task_of(preset: Preset, source: Source, pixels: Pixels) -> Task:
 
 
 def run(config: Config) -> int:
-    source = SOURCES[config.dataset]
+    source = SOURCES[config.named]
     preset = PRESETS[config.preset or source.preset]
-    train, test = source.load(config.data).values()
+    preprocessing = Preprocessing(size=config.image_size)
+    train, test = config.load(preprocessing)
+    notes = {"class_names": train.class_names, **vars(train.pixels)}
+    if config.named == "folder":
+        train = replace(train, pixels=measured(train["images"]))
+        notes |= replace(preprocessing, **vars(train.pixels)).notes()
     _, size, _, channels = train["images"].shape
     model = preset.model(image_size=size, channels=channels)
     if config.patch_size is not None:
@@ -76,12 +84,12 @@ def run(config: Config) -> int:
         train,
         test,
         best_metric="accuracy",
-        notes={"class_names": train.class_names, **vars(train.pixels)},
+        notes=notes,
     )
     last = trained.rows[-1]
     figures = {"steps": preset.steps(train), "accuracy": last["eval_accuracy"], "loss": last["eval_loss"]}
     figures |= {"examples_per_second": trained.examples_per_second, "seconds": time.monotonic() - started}
-    recipe.report(f"Vision Transformer, {config.dataset}, {len(test)} images evaluated", figures, config.json)
+    recipe.report(f"Vision Transformer, {config.named}, {len(test)} images evaluated", figures, config.json)
     return 1 if config.overfit_one_batch and last["eval_accuracy"] < 1 else 0
 
 

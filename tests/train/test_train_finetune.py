@@ -1,12 +1,17 @@
 """The recipes `train.finetune` and `train.cnn_vs_vit` on tiny budgets."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from flax import nnx
+from PIL import Image
 
 from flaxformer_edu import convert
+from flaxformer_edu.commands.classify import classify
+from flaxformer_edu.data import load_digits
+from flaxformer_edu.data.preprocessing import Preprocessing
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import VisionTransformer, ViTConfig
 from flaxformer_edu.runs import open_model, save_model
@@ -42,6 +47,65 @@ def test_fine_tuning_learns_from_any_source(kind, pretrained, tmp_path, monkeypa
     model, notes = open_model(tmp_path / "run")
     assert (model.config.image_size, model.config.classes) == (12, 10)
     assert notes["mean"] == ((0.5,) if kind == "file" else (0.3,))
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Two digits in subfolders: enlarged, of several shapes and modes."""
+    digits = load_digits()["train"]
+    chosen = digits["labels"] < 2
+    for number, (image, label) in enumerate(zip(digits["images"][chosen], digits["labels"][chosen], strict=True)):
+        folder = tmp_path / "pictures" / f"digit {label}"
+        folder.mkdir(parents=True, exist_ok=True)
+        picture = Image.fromarray(image[..., 0]).resize((20 + number % 7, 24))
+        picture.convert(("L", "RGB", "RGBA")[number % 3]).save(folder / f"{number}.png")
+    return tmp_path / "pictures"
+
+
+@pytest.mark.parametrize(("kind", "decay"), [("transformers", 0.0), ("timm", 0.75)])
+def test_own_pictures_are_learned_from_published_formats(kind, decay, pretrained, pictures, tmp_path, monkeypatch):
+    """A linear probe and a fine-tuning; what comes out classifies."""
+    kept = Preprocessing(size=8, resize="exact", interpolation="bilinear", arithmetic="torch", centre="floor")
+    kept = replace(kept, resize_to=8, colours="white", mean=(0.3, 0.3, 0.3), std=(0.4, 0.4, 0.4))
+    if kind == "transformers":
+        convert.save_huggingface(source := tmp_path / "weights", pretrained, kept.notes())
+    else:
+        convert.write(source := tmp_path / "weights.safetensors", convert.to_torch(pretrained, layout="timm"))
+        monkeypatch.setattr(ViTConfig, "ti16", lambda **changes: replace(pretrained.config, **changes))
+    config = finetune.Config(
+        source=str(source), preset="ti16" if kind == "timm" else None, data=pictures, val=0.25, decay=decay,
+        epochs=6, batch_size=30, learning_rate=1e-2, augment=False, evaluate_every=36, out=tmp_path / "run",
+        json=tmp_path / "figures.json",
+    )  # fmt: skip
+    finetune.run(config)
+    assert json.loads((tmp_path / "figures.json").read_text())["accuracy"] > 0.8  # by chance 0.5
+    model, notes = open_model(tmp_path / "run")
+    assert notes["class_names"] == ("digit 0", "digit 1")
+    if kind == "transformers":
+        assert Preprocessing.from_json(notes["preprocessing"]) == kept
+        frozen = [at.encoder.blocks[0].mlp.up.kernel[...] for at in (model, pretrained)]
+        np.testing.assert_array_equal(*frozen)
+    else:
+        assert notes["preprocessing"]["interpolation"] == "bicubic"
+    names = sorted((pictures / "digit 1").iterdir())[:40]
+    assert classify(tuple(names), checkpoint=tmp_path / "run", json=tmp_path / "rows.json") == 0
+    first = [row["classes"][0]["class"] for row in json.loads((tmp_path / "rows.json").read_text())]
+    assert first.count("digit 1") > 24
+
+
+@pytest.mark.no_nnx
+def test_what_is_meant_by_data(pictures, tmp_path):
+    def named(**options):
+        return finetune.Config(source="x", **options).named
+
+    assert named() == "cifar10"
+    assert named(data=pictures) == "folder"
+    assert named(data=tmp_path / "train.csv") == "folder"
+    assert named(data=tmp_path) == "folder"
+    assert named(data=pictures / "digit 0") == "cifar10"
+    assert named(data=pictures, dataset="mnist") == "mnist"
+    with pytest.raises(InputError, match="--dataset folder needs --data, expected a folder with a subfolder"):
+        finetune.Config(source="x", dataset="folder").load(Preprocessing(size=8))
 
 
 @pytest.mark.no_nnx

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from flaxformer_edu.data import ArrayDataset, cutmix, load_digits
 from flaxformer_edu.errors import InputError
@@ -99,3 +100,23 @@ def test_the_command_line(tmp_path):
     assert failed.returncode == 2
     assert failed.stderr.count("\n") == 1
     assert failed.stderr.startswith(f"error: no folder {tmp_path / 'none'}")
+
+
+@pytest.mark.one_mode
+def test_own_pictures_are_learned(tmp_path):
+    random = np.random.default_rng(0)
+    for name, level in (("bright", 200), ("dark", 40)):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for number in range(40):
+            picture = Image.fromarray(random.integers(level - 30, level + 30, (9, 11 + number % 5), dtype=np.uint8))
+            picture.save(tmp_path / "set" / name / f"{number}.png")
+    config = vit.Config(
+        data=tmp_path / "set", image_size=8, patch_size=4, preset="digits", epochs=4, batch_size=16, evaluate_every=16,
+        out=tmp_path / "run", json=tmp_path / "figures.json",
+    )  # fmt: skip
+    assert vit.run(config) == 0
+    assert json.loads((tmp_path / "figures.json").read_text())["accuracy"] > 0.9
+    model, notes = open_model(tmp_path / "run")
+    assert (model.config.image_size, notes["class_names"]) == (8, ("bright", "dark"))
+    assert notes["preprocessing"]["mean"] == notes["mean"]
+    assert 0.3 < notes["mean"][0] < 0.6
