@@ -23,6 +23,7 @@ import torch
 import tyro
 from flax import nnx
 
+from benchmarks.counts import checked
 from flaxformer_edu import compare, convert
 from flaxformer_edu.convert import find_layout
 from flaxformer_edu.layers import BlockConfig, Encoder
@@ -145,4 +146,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings))
+    main(checked(tyro.cli(Settings)))

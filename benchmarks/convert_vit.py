@@ -25,6 +25,7 @@ import numpy as np
 import torch
 import tyro
 
+from benchmarks.counts import checked
 from flaxformer_edu import convert
 from flaxformer_edu.commands.convert import convert as command
 from flaxformer_edu.models import VisionTransformer, ViTConfig
@@ -129,4 +130,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings))
+    main(checked(tyro.cli(Settings)))

@@ -20,6 +20,7 @@ import torch
 import tyro
 from flax import nnx
 
+from benchmarks.counts import checked
 from flaxformer_edu import convert, decode
 from flaxformer_edu.models import CaptioningConfig, CaptioningTransformer
 from flaxformer_edu.training import data_mesh, replicate, share, use_devices
@@ -95,4 +96,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, description=__doc__))
+    main(checked(tyro.cli(Settings, description=__doc__)))

@@ -23,6 +23,7 @@ import optax
 import tyro
 from flax import nnx
 
+from benchmarks.counts import checked
 from flaxformer_edu.data import ArrayDataset, Batches
 from flaxformer_edu.models import VisionTransformer, ViTConfig
 from flaxformer_edu.training import (
@@ -161,4 +162,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, description=__doc__))
+    main(checked(tyro.cli(Settings, description=__doc__)))

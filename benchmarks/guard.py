@@ -25,6 +25,7 @@ import numpy as np
 import tyro
 from flax import nnx
 
+from benchmarks.counts import checked
 from flaxformer_edu.compiler import JAXLIB, VARIABLE, YNNPACK
 from flaxformer_edu.data import ALPHABET, LANGUAGES
 from flaxformer_edu.files import write_json
@@ -153,4 +154,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, prog="python -m benchmarks.guard", description=__doc__))
+    main(checked(tyro.cli(Settings, prog="python -m benchmarks.guard", description=__doc__)))

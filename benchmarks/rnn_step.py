@@ -21,6 +21,7 @@ import torch
 import tyro
 from flax import nnx
 
+from benchmarks.counts import checked
 from flaxformer_edu import convert
 from flaxformer_edu.data import ALPHABET, LANGUAGES
 from flaxformer_edu.models import CharRNN, CharRNNConfig
@@ -130,4 +131,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, prog="python -m benchmarks.rnn_step", description=__doc__))
+    main(checked(tyro.cli(Settings, prog="python -m benchmarks.rnn_step", description=__doc__)))

@@ -27,6 +27,7 @@ import torch.nn.functional as F
 import tyro
 from flax import nnx
 
+from benchmarks.counts import checked
 from flaxformer_edu import compare, plots
 from flaxformer_edu.data import CIFAR10_PIXELS, Batches, caption_dataset, load_cifar10, load_coco
 from flaxformer_edu.files import write_json
@@ -197,4 +198,4 @@ def main(settings: Settings) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Settings, prog="python -m benchmarks.training_side_by_side", description=__doc__)))
+    sys.exit(main(checked(tyro.cli(Settings, prog="python -m benchmarks.training_side_by_side", description=__doc__))))

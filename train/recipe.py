@@ -24,7 +24,7 @@ from flaxformer_edu.training import LoopConfig, Optimizer, OptimizerConfig, Task
 # Options that change nothing about the trained model: a run may be resumed with others.
 FREE_OPTIONS = ("data", "out", "devices", "json", "tensorboard", "beam")
 # The least and the greatest that numbers may be, where it is not 1 (whole ones) or 0, and LARGEST.
-LIMITS = {"seed": (0, 2**32 - 1), "max_train": (0, 2**31 - 1), "devices": (1, 1024)}
+LIMITS = {"noise": (0, 1), "seed": (0, 2**32 - 1), "max_train": (0, 2**31 - 1), "devices": (1, 1024)}
 LARGEST = 2**31 - 1
 
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from flaxformer_edu import compare as comparison
 from flaxformer_edu.convert import read
 from flaxformer_edu.errors import InputError
+from flaxformer_edu.files import check_target
 from flaxformer_edu.runs import open_model
 
 
@@ -36,8 +37,12 @@ def compare(
 ) -> int:
     """Print the report; 1 if anything differs, else 0. With `record`, only run theirs and keep what it computes.
 
-    Without `torch_model`, theirs is such a recording. Raises InputError for what cannot be opened or does not fit.
+    Without `torch_model`, theirs is such a recording. Raises InputError for what cannot be opened or does not fit, and
+    for a target that cannot be written, before anything is run.
     """
+    for target in (record, json, html):
+        if target is not None:
+            check_target(target)
     if record is not None:
         _record(ours, theirs, torch_model, inputs, record, float64=float64, gradients=gradients)
         return 0

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from flaxformer_edu.files import write_json
+from flaxformer_edu.files import check_target, write_json
 from flaxformer_edu.reference.published import DROPOUT, Row, verify
 
 
@@ -36,6 +36,8 @@ def table(rows: list[Row]) -> Table:
 
 def run(edition: str, json_file: Path | None) -> int:
     """Print the table; 1 if a row fails, else 0."""
+    if json_file is not None:
+        check_target(json_file)
     rows = collect(edition)
     console = Console()
     console.print(table(rows))
