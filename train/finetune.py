@@ -20,8 +20,7 @@ from jaxtyping import Array, Float, Shaped
 from tyro.conf import arg
 
 from flaxformer_edu import convert
-from flaxformer_edu.data import Pixels
-from flaxformer_edu.data.preprocessing import Preprocessing
+from flaxformer_edu.data import Pixels, Preprocessing
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import VisionTransformer
 from flaxformer_edu.training import LayerWise, Optimizer, classification, with_new_head

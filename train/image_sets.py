@@ -1,15 +1,25 @@
 """The sets of images that recipes classify, one's own among them, and how their images may be changed at random."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 
-from flaxformer_edu.data import ArrayDataset, load_cifar10, load_digits, load_mnist, random_crop, random_flip
-from flaxformer_edu.data.image_sets.own import FORMS, has_pictures, load_pictures
-from flaxformer_edu.data.preprocessing import Preprocessing
+from flaxformer_edu.data import (
+    PICTURE_FORMS,
+    ArrayDataset,
+    Preprocessing,
+    has_pictures,
+    load_cifar10,
+    load_digits,
+    load_mnist,
+    load_pictures,
+    measure_pixels,
+    random_crop,
+    random_flip,
+)
 from flaxformer_edu.errors import InputError
 from train import recipe
 
@@ -29,7 +39,7 @@ class Source:
 
 
 def _no_folder(_: Path | None) -> dict[str, ArrayDataset]:
-    raise InputError(f"--dataset folder needs --data, {FORMS}")
+    raise InputError(f"--dataset folder needs --data, {PICTURE_FORMS}")
 
 
 SOURCES = {
@@ -64,11 +74,16 @@ class ImageConfig(recipe.RecipeConfig):
         given = {**super().settings, "dataset": self.named}
         return {name: value for name, value in given.items() if name not in own}
 
-    def load(self, preprocessing: Preprocessing) -> tuple[ArrayDataset, ArrayDataset]:
-        """What is trained on, and what is evaluated; one's own pictures as the preprocessing makes them."""
+    def load(self, preprocessing: Preprocessing, *, measure: bool = False) -> tuple[ArrayDataset, ArrayDataset]:
+        """What is trained on, and what is evaluated; one's own pictures as the preprocessing makes them.
+
+        With `measure`, the statistics of one's own pixels are their own, not the preprocessing's.
+        """
         if self.named == "folder" and self.data is not None:
             parts = load_pictures(self.data, preprocessing, val=self.val, seed=self.seed)
         else:
             parts = SOURCES[self.named].load(self.data)
         train, held_out = parts.values()
+        if measure and self.named == "folder":
+            train = replace(train, pixels=measure_pixels(train["images"]))
         return train, held_out

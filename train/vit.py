@@ -17,9 +17,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array
 
-from flaxformer_edu.data import Pixels
-from flaxformer_edu.data.image_sets.own import measured
-from flaxformer_edu.data.preprocessing import Preprocessing
+from flaxformer_edu.data import Pixels, Preprocessing
 from flaxformer_edu.models import VisionTransformer
 from flaxformer_edu.training import Task, accuracy, classification, cross_entropy
 from train import recipe
@@ -60,10 +58,9 @@ def run(config: Config) -> int:
     source = SOURCES[config.named]
     preset = PRESETS[config.preset or source.preset]
     preprocessing = Preprocessing(size=config.image_size)
-    train, test = config.load(preprocessing)
+    train, test = config.load(preprocessing, measure=True)
     notes = {"class_names": train.class_names, **vars(train.pixels)}
     if config.named == "folder":
-        train = replace(train, pixels=measured(train["images"]))
         notes |= replace(preprocessing, **vars(train.pixels)).notes()
     _, size, _, channels = train["images"].shape
     model = preset.model(image_size=size, channels=channels)

@@ -3,8 +3,9 @@
 Every loader returns whole arrays, checked; `Batches` cuts them into batches that depend on nothing but (seed, step);
 on the device images are normalised by the `Pixels` of their data set, and augmented by `augment`.
 
-Rooms: `image_sets` (digits, MNIST, CIFAR-10), `captions` (COCO, and drawn pictures), `words` (of five languages),
-`text` (pairs of texts, and vocabularies), `formats` (files from elsewhere); `sources` lists all sets by name.
+Rooms: `image_sets` (digits, MNIST, CIFAR-10, your own), `preprocessing` (of pictures, as other libraries do it),
+`captions` (COCO, and drawn pictures), `words` (of five languages), `text` (pairs of texts, and vocabularies), `formats`
+(files from elsewhere); `sources` lists all sets by name.
 """
 
 from flaxformer_edu.data.arrays import ArrayDataset, Batches, Dataset, Pixels, normalise
@@ -17,7 +18,9 @@ from flaxformer_edu.data.evaluation import evaluation_batches
 from flaxformer_edu.data.image_sets.cifar10 import CIFAR10_PIXELS
 from flaxformer_edu.data.image_sets.digits import load_digits, stratified_split
 from flaxformer_edu.data.image_sets.loading import load_cifar10, load_mnist
+from flaxformer_edu.data.image_sets.own import PICTURE_FORMS, has_pictures, load_pictures, measure_pixels
 from flaxformer_edu.data.images import PictureReader, read_images, resize_image, thumbnail
+from flaxformer_edu.data.preprocessing import Preprocessing
 from flaxformer_edu.data.records import RecordDataset
 from flaxformer_edu.data.sources import SOURCES, source_named
 from flaxformer_edu.data.text.sequences import LONGEST, Pair, generated_pairs, pair_dataset, read_pairs
@@ -38,6 +41,7 @@ __all__ = [
     "CIFAR10_PIXELS",
     "LANGUAGES",
     "LONGEST",
+    "PICTURE_FORMS",
     "SOURCES",
     "ArrayDataset",
     "Batches",
@@ -47,6 +51,7 @@ __all__ = [
     "Pair",
     "PictureReader",
     "Pixels",
+    "Preprocessing",
     "RecordDataset",
     "Subwords",
     "Vocabulary",
@@ -61,12 +66,15 @@ __all__ = [
     "evaluation_batches",
     "fold_word",
     "generated_pairs",
+    "has_pictures",
     "load_cifar10",
     "load_coco",
     "load_digits",
     "load_lang_id",
     "load_mnist",
+    "load_pictures",
     "load_words",
+    "measure_pixels",
     "normalise",
     "open_vocabulary",
     "pair_dataset",

@@ -11,12 +11,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from flaxformer_edu.runs.rows import DivergedError, Row, resumed_rows
+from flaxformer_edu.runs.rows import Row, check_loss, resumed_rows
 from flaxformer_edu.runs.tensorboard import TensorBoard
 
 IN_FLIGHT = 4  # calls the device may be behind the host
 FETCH_SECONDS = 0.5
-EXPLODED = 1e6  # times the run's first loss, or 1 where that is smaller
 Show = Callable[[Row], None] | None
 
 
@@ -69,19 +68,12 @@ class MetricsLog:
             columns = {name: np.atleast_1d(values) for name, values in metrics.items()}
             losses = columns.pop("loss")
             for i, row_step in enumerate(range(step - len(losses) + 1, step + 1)):
-                self._check(row_step, float(losses[i]))
+                check_loss(row_step, float(losses[i]), self.rows)
                 others = {name: float(values[i]) for name, values in columns.items()}
                 self.write({"step": row_step, "loss": float(losses[i]), **others})
         self._fetched = time.monotonic()
         if self._show is not None and self.rows:
             self._show(self.rows[-1])
-
-    def _check(self, step: int, loss: float) -> None:
-        first = abs(self.rows[0].get("loss") or 0.0) if self.rows else abs(loss)
-        if not math.isfinite(loss):
-            raise DivergedError(f"the loss is {loss} at step {step}", step)
-        if abs(loss) > EXPLODED * max(first, 1.0):
-            raise DivergedError(f"the loss is {loss:.3g} at step {step}, over a million times the first one", step)
 
     def write(self, row: Row) -> None:
         """Add one row."""

@@ -10,6 +10,7 @@ from typing import Any
 from flaxformer_edu.errors import InputError
 
 Row = dict[str, Any]
+EXPLODED = 1e6  # times the run's first loss, or 1 where that is smaller
 
 
 class DivergedError(InputError):
@@ -18,6 +19,15 @@ class DivergedError(InputError):
     def __init__(self, message: str, step: int):
         super().__init__(message)
         self.step = step
+
+
+def check_loss(step: int, loss: float, earlier: Sequence[Row]) -> None:
+    """Raise DivergedError for a loss that is not finite, or has exploded since the first of the rows."""
+    first = abs(earlier[0].get("loss") or 0.0) if earlier else abs(loss)
+    if not math.isfinite(loss):
+        raise DivergedError(f"the loss is {loss} at step {step}", step)
+    if abs(loss) > EXPLODED * max(first, 1.0):
+        raise DivergedError(f"the loss is {loss:.3g} at step {step}, over a million times the first one", step)
 
 
 def read_rows(path: str | Path, last_step: float = math.inf) -> tuple[list[Row], int]:

@@ -7,8 +7,8 @@ import pytest
 from data.strange_pictures import strange_picture
 from PIL import Image
 
+from flaxformer_edu.data import has_pictures, load_pictures, measure_pixels
 from flaxformer_edu.data.image_sets import own
-from flaxformer_edu.data.image_sets.own import has_pictures, load_pictures, measured
 from flaxformer_edu.data.preprocessing import Preprocessing
 from flaxformer_edu.errors import InputError
 
@@ -107,10 +107,10 @@ def test_what_cannot_be_used_is_named(pictures: Path, tmp_path: Path, monkeypatc
 
 def test_pixels_are_measured():
     images = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 3), dtype=np.uint8)
-    pixels = measured(images)
+    pixels = measure_pixels(images)
     np.testing.assert_allclose(pixels.mean, (images / 255).mean(axis=(0, 1, 2)), atol=1e-4)
     np.testing.assert_allclose(pixels.std, (images / 255).std(axis=(0, 1, 2)), atol=1e-4)
-    assert measured(np.zeros((2, 3, 3, 1), np.uint8)).std[0] > 0
+    assert measure_pixels(np.zeros((2, 3, 3, 1), np.uint8)).std[0] > 0
 
 
 def test_a_turned_and_a_deep_picture_are_seen_rightly(tmp_path: Path):

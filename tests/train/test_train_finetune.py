@@ -46,7 +46,7 @@ def test_fine_tuning_learns_from_any_source(kind, pretrained, tmp_path, monkeypa
     assert json.loads((tmp_path / "figures.json").read_text())["accuracy"] > 0.2  # by chance 0.1
     model, notes = open_model(tmp_path / "run")
     assert (model.config.image_size, model.config.classes) == (12, 10)
-    assert notes["mean"] == ((0.5,) if kind == "file" else (0.3,))
+    assert notes["mean"] == {"file": (0.5,), "folder": (0.3,), "transformers": (0.3,) * 3}[kind]
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from flaxformer_edu.waiting import shown_progress
 
 ENDINGS = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"}
 HELD_OUT = ("val", "valid", "validation", "test")  # beside a folder `train`
-FORMS = "expected a folder with a subfolder of pictures for each class, or a .csv with the columns file and label"
+PICTURE_FORMS = "expected a folder with a subfolder of pictures per class, or a .csv with the columns file and label"
 LARGEST = 8 << 30  # bytes of memory, of all pictures
 SHOWN = 5  # names in a message
 
@@ -50,7 +50,7 @@ def load_pictures(
     parts = _parts(Path(place), val, seed)
     class_names = sorted(set(parts["train"].labels))
     if len(class_names) < 2:
-        raise InputError(f"{place} has pictures of {', '.join(class_names) or 'no class'} alone, {FORMS}")
+        raise InputError(f"{place} has pictures of {', '.join(class_names) or 'no class'} alone, {PICTURE_FORMS}")
     if strange := sorted(set(parts["val"].labels) - set(class_names)):
         raise InputError(f"{place}: none of the pictures to train on is {', '.join(strange[:SHOWN])}: add some")
     count = sum(len(part.names) for part in parts.values())
@@ -75,7 +75,7 @@ def load_pictures(
     }
 
 
-def measured(images: np.ndarray) -> Pixels:
+def measure_pixels(images: np.ndarray) -> Pixels:
     """The mean and standard deviation of each channel, of pixels from 0 to 1, to four digits."""
     levels = np.arange(256) / 255
     counts = np.stack([np.bincount(images[..., c].ravel(), minlength=256) for c in range(images.shape[-1])])
@@ -105,7 +105,7 @@ def _parts(place: Path, val: float, seed: int) -> dict[str, Labelled]:
     if place.suffix.lower() == ".csv":
         return _split(_from_csv(place), val, seed)
     if not place.is_dir():
-        raise InputError(f"no folder {place}, {FORMS}")
+        raise InputError(f"no folder {place}, {PICTURE_FORMS}")
     held_out = next((place / name for name in HELD_OUT if (place / name).is_dir()), None)
     if held_out is not None and (place / "train").is_dir():
         return {"train": _from_folder(place / "train"), "val": _from_folder(held_out)}
@@ -115,7 +115,7 @@ def _parts(place: Path, val: float, seed: int) -> dict[str, Labelled]:
 def _from_folder(place: Path) -> Labelled:
     found = [(path, folder.name) for folder in subfolders(place) for path in pictures_in(folder)]
     if not found:
-        raise InputError(f"{place} has no pictures in subfolders, {FORMS}")
+        raise InputError(f"{place} has no pictures in subfolders, {PICTURE_FORMS}")
     return Labelled(place, [str(path.relative_to(place)) for path, _ in found], [label for _, label in found])
 
 
@@ -124,12 +124,12 @@ def _from_csv(path: Path) -> Labelled:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file, skipinitialspace=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read ({error}), {FORMS}") from error
+        raise InputError(f"{path} cannot be read ({error}), {PICTURE_FORMS}") from error
     for number, row in enumerate(rows, start=2):
         if not (row.get("file") or "").strip() or not (row.get("label") or "").strip():
             raise InputError(f"{path}, line {number}: there is no file or no label: the first line is file,label")
     if not rows:
-        raise InputError(f"{path} names no pictures, {FORMS}")
+        raise InputError(f"{path} names no pictures, {PICTURE_FORMS}")
     return Labelled(path.parent, [row["file"].strip() for row in rows], [row["label"].strip() for row in rows])
 
 
