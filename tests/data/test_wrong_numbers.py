@@ -148,6 +148,15 @@ def refused_in_little_memory(read: Callable[[], object], message: str) -> None:
         tracemalloc.stop()
 
 
+def test_letters_that_there_are_not(tmp_path: Path):
+    """NumPy gives such an array, and fails where one of its strings is looked at."""
+    chars = np.array(["a", "b"])
+    chars.view(np.uint32)[1] = 0x110000
+    np.savez(tmp_path / "lang_id.npz", chars=chars)
+    with pytest.raises(InputError, match=r"lang_id\.npz: chars holds letters that there are not"):
+        load_npz(tmp_path / "lang_id.npz", ["chars"])
+
+
 def test_bombs_are_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("flaxformer_edu.data.formats.checks.FREE_BYTES", 1_000_000)
     zeros, side = bytes(30_000_000), 30_000_000

@@ -1,6 +1,7 @@
 """NumPy's npz files, read without pickles, and only as far as their headers promise what the file can hold."""
 
 import math
+import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,4 +46,9 @@ def _read_member(path: Path, archive: zipfile.ZipFile, key: str) -> np.ndarray:
     if promised != said:
         raise InputError(f"{path}: {key} holds {said:,} bytes, its header says {promised:,}; replace it")
     with archive.open(info) as member:
-        return npy.read_array(member, allow_pickle=False)
+        array = npy.read_array(member, allow_pickle=False)
+    if dtype.kind == "U":
+        letters = np.ascontiguousarray(array).view(np.dtype(np.uint32).newbyteorder(dtype.byteorder))
+        if letters.max(initial=0) > sys.maxunicode:  # of which Python makes no string
+            raise InputError(f"{path}: {key} holds letters that there are not; the file is damaged, replace it")
+    return array
