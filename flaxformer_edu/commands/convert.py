@@ -24,6 +24,7 @@ from flaxformer_edu.files import is_filled, make_folder, written_folder
 from flaxformer_edu.models import VisionTransformer
 from flaxformer_edu.runs import save_model
 from flaxformer_edu.runs.checkpoints import FOLDER
+from flaxformer_edu.runs.checksums import EARLIER_MODEL_FILE
 from flaxformer_edu.runs.folder import LOCK_FILE, MODEL_FILE
 
 
@@ -139,7 +140,8 @@ def _check_target(target: Path) -> None:
 
 
 def _is_saved_model(folder: Path) -> bool:
-    return {path.name for path in folder.iterdir()} - {LOCK_FILE} == {MODEL_FILE, FOLDER}
+    names = {path.name for path in folder.iterdir()}
+    return names - {LOCK_FILE, EARLIER_MODEL_FILE} == {MODEL_FILE, FOLDER}
 
 
 def _check_computed(opened: Opened, target: Path, layout: str | None, built_with: tuple[str, ...]) -> None:

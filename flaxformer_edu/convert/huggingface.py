@@ -9,6 +9,7 @@ import numpy as np
 from flaxformer_edu.convert.huggingface_config import describe_config, read_class_names, read_config
 from flaxformer_edu.convert.models import from_torch, to_torch
 from flaxformer_edu.convert.readers import read, write
+from flaxformer_edu.convert.sums import check_sums, write_sums
 from flaxformer_edu.data.preprocessing import Preprocessing, describe_transformers, read_transformers
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.files import read_json_object, write_json, written_folder
@@ -22,8 +23,9 @@ def open_huggingface(folder: str | Path, **options: Any) -> tuple[VisionTransfor
 
     The notes hold `class_names` and, of preprocessor_config.json, `preprocessing`, `mean` and `std`. `options`,
     such as `param_dtype`, go to the model.
-    Raises InputError where config.json is damaged, describes another model, or has a field that is neither understood
-    nor known to have no effect, and ConversionError where the weights do not fit it.
+    Raises InputError where a file is not what SHA256SUMS says, if there is one, and where config.json is damaged,
+    describes another model, or has a field that is neither understood nor known to have no effect; ConversionError
+    where the weights do not fit it.
     """
     config, notes, weights = read_huggingface(folder)
     return from_torch(VisionTransformer, config, weights, layout="hf_vit", **options), notes
@@ -35,6 +37,7 @@ def read_huggingface(source: str | Path) -> tuple[ViTConfig, dict[str, Any], dic
     path = source / CONFIG if source.is_dir() or not source.exists() else source.with_name(CONFIG)
     if not path.is_file():
         raise InputError(f"there is no {path}: give the file of weights itself, with a preset")
+    check_sums(path.parent)
     described, weights = read_json_object(path), read(source)
     config = read_config(path, described, weights)
     notes = {} if config.classes is None else {"class_names": read_class_names(path, described, config.classes)}
@@ -45,7 +48,7 @@ def save_huggingface(folder: str | Path, model: VisionTransformer, notes: Mappin
     """Write a folder that transformers opens: `AutoModelForImageClassification.from_pretrained(folder)`.
 
     Of the notes `class_names` and `preprocessing` (or `mean` and `std`) are kept. Rates that transformers does not have
-    (of hidden features, of stochastic depth) are not: they matter in training alone.
+    (of hidden features, of stochastic depth) are not: they matter in training alone. SHA256SUMS lists the files.
     Raises InputError where transformers' ViT cannot compute what the model does, naming why, and where the folder
     already holds something.
     """
@@ -57,6 +60,7 @@ def save_huggingface(folder: str | Path, model: VisionTransformer, notes: Mappin
             sees = {"size": model.config.image_size, "channels": model.config.channels}
             write_json(draft / PREPROCESSOR, describe_transformers(Preprocessing.in_notes(notes, **sees)))
         write(draft / WEIGHTS, to_torch(model, layout="hf_vit"))
+        write_sums(draft)
 
 
 def _read_pixels(path: Path, config: ViTConfig) -> dict[str, Any]:

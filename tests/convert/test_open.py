@@ -90,7 +90,8 @@ class TestFolders:
         assert same(model, vit(TINY))
         assert (notes["layout"], notes["assumed"], notes["class_names"]) == ("hf_vit", (), NOTES["class_names"])
         assert (notes["mean"], notes["preprocessing"]["mean"]) == (NOTES["mean"] * 3,) * 2
-        (tmp_path / "hf" / "preprocessor_config.json").unlink()
+        for name in ("preprocessor_config.json", "SHA256SUMS"):
+            (tmp_path / "hf" / name).unlink()
         _, notes = convert.open(tmp_path / "hf")
         assert notes["mean"] == (0.5,)
         assert notes["assumed"][0].startswith("pixels normalised by mean (0.5,)")
@@ -139,5 +140,6 @@ class TestWrongInput:
     def test_a_description_that_is_none(self, tmp_path):
         convert.save_huggingface(tmp_path / "hf", vit(TINY))
         (tmp_path / "hf" / "config.json").write_text(json.dumps([]))
+        (tmp_path / "hf" / "SHA256SUMS").unlink()
         with pytest.raises(InputError, match=r"config\.json holds a list, expected a JSON object"):
             convert.open(tmp_path / "hf")
