@@ -17,7 +17,7 @@ from flaxformer_edu.runs.checkpoints import Checkpoints
 from flaxformer_edu.runs.folder import CURVES_FILE, METRICS_FILE, register_run, written_by_one
 from flaxformer_edu.runs.metrics import MetricsLog
 from flaxformer_edu.runs.progress import TrainingProgress
-from flaxformer_edu.runs.rows import DivergedError, Row
+from flaxformer_edu.runs.rows import DivergedError, Row, check_loss
 from flaxformer_edu.runs.signals import StopRequest, stop_request
 from flaxformer_edu.runs.tensorboard import TensorBoard
 
@@ -114,6 +114,8 @@ class Run:
         if averages is not None:
             self.log.write({"step": step, **{f"eval_{name}": value for name, value in averages.items()}})
             self.progress.evaluated(step, averages)
+        if averages is not None and math.isfinite(loss := averages.get("loss", 0.0)):
+            check_loss(step, loss, self.log.rows)  # the last step's update shows here alone
         if not all_finite(groups):
             raise DivergedError(f"the parameters are no longer finite after step {step}", step)
         if averages is not None and not math.isfinite(value := averages[self._best["metric"]]):
