@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 import torch
-from compare.faults import CAPTIONS, FEATURES, IMAGES, captioner, vit
+from compare.planted import CAPTIONS, FEATURES, IMAGES, captioner, vit
 from flax import nnx
 from parity.vit_libraries import library, randomised
 from torch import nn

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import pytest
 import torch
 from compare import eager as compare
-from compare.faults import CAPTIONS, FEATURES, IMAGES, captioner, spoil, vit
+from compare.planted import CAPTIONS, FEATURES, IMAGES, captioner, spoil, vit
 from torch import nn
 
 from flaxformer_edu.layers import Rotary

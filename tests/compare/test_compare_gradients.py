@@ -10,7 +10,7 @@ import optax
 import pytest
 import torch
 from compare import eager as compare
-from compare.faults import CAPTIONS, FEATURES, captioner
+from compare.planted import CAPTIONS, FEATURES, captioner
 from compare.small_pairs import LAYOUT, Ours, X, small
 from flax import nnx
 from torch import nn

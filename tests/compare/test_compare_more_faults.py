@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from compare import eager as compare
-from compare.faults import (
+from compare.planted import (
     CAPTIONS,
     FEATURES,
     IMAGES,

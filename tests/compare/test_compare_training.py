@@ -13,7 +13,7 @@ import optax
 import pytest
 import torch
 import torch.nn.functional as F
-from compare.faults import WORDS
+from compare.planted import WORDS
 from flax import nnx
 from torch import nn
 
