@@ -49,7 +49,8 @@ def infer(
     if named is not None:  # what does not fit is listed when the weights are loaded
         config = _adapted(named, told, layout)
     else:
-        fitting = ((name, _adapted(preset_config(name), told, layout)) for name in PRESETS)
+        sized = (name for name in PRESETS if _has_sizes(preset_config(name), told))
+        fitting = ((name, _adapted(preset_config(name), told, layout)) for name in sized)
         preset, config = next(((n, c) for n, c in fitting if not misfits(c, weights, layout)), (None, None))
     if config is None:
         config = _by_sizes(weights, told, layout, settings)
@@ -105,6 +106,11 @@ def misfits(config: ViTConfig, weights: Mapping[str, np.ndarray], layout: str) -
     wrong = [name for name, shape in wanted.items() if name not in weights or weights[name].shape != shape]
     unused = (name for name in weights if name not in wanted)
     return [*(n for n in unused if not any(fnmatchcase(n, pattern) for pattern in rules.ignore)), *wrong]
+
+
+def _has_sizes(config: ViTConfig, told: Mapping[str, Any]) -> bool:
+    """Whether the sizes that the tensors tell are the configuration's: quickly, before a model of it is traced."""
+    return all(told.get(name, getattr(config, name)) == getattr(config, name) for name in SIZES)
 
 
 def _adapted(config: ViTConfig, told: Mapping[str, Any], layout: str) -> ViTConfig:

@@ -11,6 +11,7 @@ from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import VisionTransformer, ViTConfig
 from flaxformer_edu.runs import save_model
 
+pytestmark = pytest.mark.one_mode
 TINY = ViTConfig.b16(image_size=8, patch_size=4, classes=3, width=8, layers=2, heads=2, hidden=12)
 COMPUTED = {"google_npz": {"activation": "gelu_tanh"}, "hf_vit": {"norm_epsilon": 1e-12}}
 

@@ -12,6 +12,7 @@ from flaxformer_edu.convert.inference import infer
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import VisionTransformer, ViTConfig
 
+pytestmark = pytest.mark.one_mode
 TINY = ViTConfig.b16(image_size=8, patch_size=4, classes=3, width=8, layers=2, heads=2, hidden=12)
 
 
