@@ -62,7 +62,7 @@ def pictures(tmp_path):
     return tmp_path / "pictures"
 
 
-@pytest.mark.parametrize(("kind", "decay"), [("transformers", 0.0), ("timm", 0.75)])
+@pytest.mark.parametrize(("kind", "decay"), [("transformers", 0.0), pytest.param("timm", 0.75, marks=pytest.mark.slow)])
 def test_own_pictures_are_learned_from_published_formats(kind, decay, pretrained, pictures, tmp_path, monkeypatch):
     """A linear probe and a fine-tuning; what comes out classifies."""
     kept = Preprocessing(size=8, resize="exact", interpolation="bilinear", arithmetic="torch", centre="floor")
