@@ -45,7 +45,7 @@ def child(folder: Path, cache: Path, connection: Connection | None = None) -> No
 
 
 @pytest.mark.one_mode
-@pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
 def test_a_killed_run_ends_as_if_it_had_not_been_killed(kills, tmp_path):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["flaxformer_edu.training", "orbax.checkpoint"])
