@@ -14,10 +14,9 @@ from flaxformer_edu.convert.models import to_torch
 from flaxformer_edu.convert.presets import base_config
 from flaxformer_edu.convert.readers import write
 from flaxformer_edu.convert.rules import match, parameter_shapes
-from flaxformer_edu.convert.told import told_by_tensors
+from flaxformer_edu.convert.told import one_block, told_by_tensors
 from flaxformer_edu.errors import InputError
 from flaxformer_edu.models import VisionTransformer, ViTConfig
-from flaxformer_edu.models.abstract import abstract
 from flaxformer_edu.runs.description import encode
 
 METADATA = "flaxformer_edu"  # the key in a .safetensors file under which our own configuration stands
@@ -85,12 +84,12 @@ def _their_config(config: ViTConfig, layout: str) -> ViTConfig:
     """What a reader who knows the tensors, the number of heads and the library's defaults takes the model for."""
     told = told_by_tensors(_hollow(config, layout), layout)
     sizes = {name: getattr(config, name) for name in ("width", "layers", "heads", "hidden", "patch_size", "image_size")}
-    return replace(base_config(layout), **{**sizes, **told})
+    return replace(base_config(layout), **{**told, **sizes})
 
 
 def _hollow(config: ViTConfig, layout: str) -> Mapping[str, np.ndarray]:
-    """Tensors of the names and shapes that are written, which take no memory."""
-    model = abstract(VisionTransformer, config)
+    """Tensors of the names and shapes that are written, which take no memory; of the blocks, those of the first."""
+    model = one_block(config)
     shapes = parameter_shapes(model)
     matches = match(find_layout(layout, model), shapes)
     return {name: np.broadcast_to(np.float32(0), m.torch_shape(shapes)) for m in matches for name in m.torch}
