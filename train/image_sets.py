@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 
@@ -58,8 +58,9 @@ class ImageConfig(recipe.RecipeConfig):
     """Default: folder, your own pictures, if --data is a folder with a subfolder for each class (or with train and val,
     which have them), or a .csv with the columns file and label; otherwise cifar10. CIFAR-10 and MNIST are downloaded
     once, or read from the --data folder (cifar-10-batches-py, or idx files)."""
-    val: float = 0.2
-    """Of your own pictures, the share of each class that is not trained on, if there is no folder val."""
+    val: float | None = None
+    """Of your own pictures, the share of each class that is not trained on, if there is no folder val. Default: 0.2."""
+    own_options: ClassVar = ("val",)  # that only one's own pictures have
 
     @property
     def named(self) -> str:
@@ -70,9 +71,15 @@ class ImageConfig(recipe.RecipeConfig):
     @property
     def settings(self) -> dict[str, Any]:
         """As of every recipe, with the data set that is meant."""
-        own = ("val",) if self.named != "folder" else ()
-        given = {**super().settings, "dataset": self.named}
-        return {name: value for name, value in given.items() if name not in own}
+        return {**super().settings, "dataset": self.named}
+
+    def check(self) -> None:
+        """As of every recipe, and of options that would have no effect."""
+        super().check()
+        for name in self.own_options:
+            if getattr(self, name) is not None and self.named != "folder":
+                option = "--" + name.replace("_", "-")
+                raise InputError(f"{option} is for your own pictures (--data FOLDER), not {self.named}: leave it out")
 
     def load(self, preprocessing: Preprocessing, *, measure: bool = False) -> tuple[ArrayDataset, ArrayDataset]:
         """What is trained on, and what is evaluated; one's own pictures as the preprocessing makes them.
@@ -80,7 +87,7 @@ class ImageConfig(recipe.RecipeConfig):
         With `measure`, the statistics of one's own pixels are their own, not the preprocessing's.
         """
         if self.named == "folder" and self.data is not None:
-            parts = load_pictures(self.data, preprocessing, val=self.val, seed=self.seed)
+            parts = load_pictures(self.data, preprocessing, val=0.2 if self.val is None else self.val, seed=self.seed)
         else:
             parts = SOURCES[self.named].load(self.data)
         train, held_out = parts.values()

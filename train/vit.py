@@ -29,8 +29,9 @@ from train.vit_presets import OVERFIT, PRESETS, Preset
 class Config(ImageConfig):
     """The command line."""
 
-    image_size: int = 32
-    """Of your own pictures: pixels per side that the model sees; the largest square in the middle of each is kept."""
+    image_size: int | None = None
+    """Of your own pictures: the model sees the middle square of each, this many pixels per side. Default: 32."""
+    own_options = ("val", "image_size")
     preset: Literal["cs231n", "tuned", "compact", "scratch", "scratch_large", "digits", "mnist"] | None = None
     """Model and training; compact and scratch_large want an accelerator. Default: cs231n, or the data set's own."""
     patch_size: int | None = None
@@ -57,7 +58,7 @@ def task_of(preset: Preset, source: Source, pixels: Pixels) -> Task:
 def run(config: Config) -> int:
     source = SOURCES[config.named]
     preset = PRESETS[config.preset or source.preset]
-    preprocessing = Preprocessing(size=config.image_size)
+    preprocessing = Preprocessing(size=config.image_size or 32)
     train, test = config.load(preprocessing, measure=True)
     notes = {"class_names": train.class_names, **vars(train.pixels)}
     if config.named == "folder":

@@ -111,16 +111,10 @@ class Run:
 
         Raises DivergedError where a number is no longer finite.
         """
-        if averages is not None:
-            self.log.write({"step": step, **{f"eval_{name}": value for name, value in averages.items()}})
-            self.progress.evaluated(step, averages)
-        if averages is not None and math.isfinite(loss := averages.get("loss", 0.0)):
-            check_loss(step, loss, self.log.rows)  # the last step's update shows here alone
         if not all_finite(groups):
             raise DivergedError(f"the parameters are no longer finite after step {step}", step)
-        if averages is not None and not math.isfinite(value := averages[self._best["metric"]]):
-            name = self._best["metric"]
-            self.progress.say(f"{name} is {value} on the validation data: step {step} is not counted as the best")
+        if averages is not None:
+            self._note(step, averages)
         if self._checkpoints is not None:
             self.log.flush()
             rows = {"crc32": np.array(self.log.checksums, np.uint32)}
@@ -129,6 +123,16 @@ class Run:
         if self.stop.signal is not None:
             self.progress.say(f"stopped after step {step}, which is saved in {self.folder}: the same call resumes it")
             self.stop.leave()
+
+    def _note(self, step: int, averages: dict[str, float]) -> None:
+        """Write and show an evaluation. Raises DivergedError where the last step's update exploded: it shows here."""
+        self.log.write({"step": step, **{f"eval_{name}": value for name, value in averages.items()}})
+        self.progress.evaluated(step, averages)
+        if math.isfinite(loss := averages.get("loss", 0.0)):
+            check_loss(step, loss, self.log.rows)
+        if not math.isfinite(value := averages[self._best["metric"]]):
+            name = self._best["metric"]
+            self.progress.say(f"{name} is {value} on the validation data: step {step} is not counted as the best")
 
 
 @jax.jit

@@ -81,6 +81,21 @@ def test_cutmix_pastes_a_box_and_counts_its_pixels():
 
 
 @pytest.mark.no_nnx
+def test_runs_begun_before_an_option_existed_are_resumed():
+    """What such a folder does not hold must be None unless it is asked for."""
+    held = {"seed", "dataset", "overfit_one_batch"}
+    for name in ("digits", "cifar10"):
+        assert {key for key, value in vit.Config(dataset=name).settings.items() if value is not None} == held
+
+
+@pytest.mark.no_nnx
+@pytest.mark.parametrize("option", ["image_size", "val"])
+def test_options_of_own_pictures_are_refused_elsewhere(option):
+    with pytest.raises(InputError, match=f"--{option.replace('_', '-')} is for your own pictures .*, not digits"):
+        vit.Config(dataset="digits", **{option: 1}).check()
+
+
+@pytest.mark.no_nnx
 def test_wrong_values():
     with pytest.raises(InputError, match="epochs is 0"):
         vit.run(vit.Config(dataset="digits", epochs=0))
